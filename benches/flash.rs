@@ -1,0 +1,147 @@
+//! Bytes to the medium for each reading, as the block device counts them: the journal and the file system's own writes
+//! while readings come, then with the seal that turns them into Parquet. Beside it SQLite with one row a reading and an
+//! index, which commits once a second. Last, what an idle daemon writes.
+//!
+//! `cargo bench --bench flash -- [seconds]` (with `--no-default-features` it builds quicker and measures the same), 60
+//! seconds without the argument. NEEDS ROOT: everyone gets an ext4 file system of its own in a loop-mounted image, and all
+//! run at the same time. The images are sparse and below `target`; `FOREBAY_BENCH_DIR` names another folder.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark stops at the first surprise and prints its result")]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use support::rows::Rows;
+use support::{Daemon, scratch};
+
+const IMAGE_BYTES: u64 = 512 << 20;
+const SECTOR_BYTES: u64 = 512;
+
+/// After the last reading is sealed: the ledger tidies up.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// Readings a second.
+const RATES: [u64; 3] = [10, 100, 1000];
+
+/// Readings in a message: the least, and what a small weather station sends.
+const IN_A_MESSAGE: [u64; 2] = [1, 10];
+
+fn main() {
+    let seconds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(60);
+    if !rustix::process::geteuid().is_root() {
+        println!("this benchmark mounts images and needs root: nothing was measured");
+        return;
+    }
+    let scratch = scratch();
+    let place = scratch.path();
+    let (ours, rows, idle) = thread::scope(|scope| {
+        let ours = RATES.map(|rate| IN_A_MESSAGE.map(|each| scope.spawn(move || forebay(place, rate, each, seconds))));
+        let rows = RATES.map(|rate| scope.spawn(move || sqlite(place, rate, seconds)));
+        let idle = scope.spawn(move || idle(place, seconds));
+        let ours = ours.map(|of_rate| of_rate.map(|figure| figure.join().unwrap()));
+        (ours, rows.map(|figure| figure.join().unwrap()), idle.join().unwrap())
+    });
+    println!("bytes to the device for each reading, over {seconds} s; in brackets how many times as much SQLite writes");
+    println!("{:>10} {:>10} {:>18} {:>18} {:>14}", "readings/s", "a message", "journal", "and its seal", "SQLite, rows");
+    for ((rate, figures), rows) in RATES.iter().zip(&ours).zip(&rows) {
+        for (each, Written { journal, sealed }) in IN_A_MESSAGE.iter().zip(figures) {
+            let cell = |bytes: &f64| format!("{bytes:.0} ({:.1}x)", rows / bytes);
+            println!("{rate:>10} {each:>10} {:>18} {:>18} {rows:>14.0}", cell(journal), cell(sealed));
+        }
+    }
+    println!("idle: {idle} bytes in {seconds} s");
+}
+
+/// Bytes for each reading.
+struct Written {
+    journal: f64,
+    sealed: f64,
+}
+
+fn forebay(place: &Path, rate: u64, in_a_message: u64, seconds: u64) -> Written {
+    let card = Card::insert(place, &format!("forebay-{rate}-{in_a_message}"));
+    let daemon = Daemon::start(&card.mount, "");
+    let before = card.written();
+    let messages = rate as f64 / in_a_message as f64;
+    let senders = daemon.send(&format!("--sensors 10 --rate {messages} --readings {in_a_message} --for {seconds}s"));
+    let readings = senders.finish();
+    let journal = card.written() - before;
+    daemon.flush();
+    let sealed = card.written() - before;
+    daemon.stop();
+    Written { journal: journal as f64 / readings, sealed: sealed as f64 / readings }
+}
+
+fn sqlite(place: &Path, rate: u64, seconds: u64) -> f64 {
+    let card = Card::insert(place, &format!("sqlite-{rate}"));
+    let mut rows = Rows::create(&card.mount, true);
+    let (before, begun) = (card.written(), Instant::now());
+    for second in 1..=seconds {
+        rows.commit(rate);
+        sleep(Duration::from_secs(second).saturating_sub(begun.elapsed()));
+    }
+    (card.written() - before) as f64 / (rate * seconds) as f64
+}
+
+/// What a daemon writes that has readings and gets no more.
+fn idle(place: &Path, seconds: u64) -> u64 {
+    let card = Card::insert(place, "idle");
+    let daemon = Daemon::start(&card.mount, "");
+    daemon.send("--rate 0 --for 1s").finish();
+    daemon.flush();
+    sleep(SETTLED);
+    let before = card.written();
+    sleep(Duration::from_secs(seconds));
+    card.written() - before
+}
+
+/// An ext4 file system on a device of its own.
+struct Card {
+    image: PathBuf,
+    device: String,
+    mount: PathBuf,
+}
+
+impl Card {
+    fn insert(place: &Path, name: &str) -> Self {
+        let (image, mount) = (place.join(format!("{name}.img")), place.join(name));
+        fs::File::create(&image).and_then(|file| file.set_len(IMAGE_BYTES)).unwrap();
+        // Complete at once, so that the kernel does not go on writing it behind our back.
+        run("mkfs.ext4", &["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", text(&image)]);
+        let device = run("losetup", &["--find", "--show", text(&image)]);
+        fs::create_dir(&mount).unwrap();
+        run("mount", &[&device, text(&mount)]);
+        Self { image, device, mount }
+    }
+
+    /// Bytes written to the device so far, with all that waits.
+    fn written(&self) -> u64 {
+        run("sync", &["-f", text(&self.mount)]);
+        let counters = fs::read_to_string(format!("/sys/block/{}/stat", self.device.trim_start_matches("/dev/"))).unwrap();
+        counters.split_whitespace().nth(6).unwrap().parse::<u64>().unwrap() * SECTOR_BYTES
+    }
+}
+
+impl Drop for Card {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.mount).status();
+        let _ = Command::new("losetup").args(["--detach", &self.device]).status();
+        let _ = fs::remove_file(&self.image);
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Runs a command that must succeed, and gives what it prints.
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}

@@ -1,0 +1,146 @@
+//! What the benchmarks that drive the real program share: a daemon in a folder of its own, senders, and small arithmetic.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "each benchmark uses its part, and stops at the first surprise"
+)]
+
+pub mod rows;
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_forebay");
+
+/// Longest start.
+const START: Duration = Duration::from_secs(60);
+
+/// An empty folder for this benchmark: on a disk, where a fsync costs what it costs (a temporary folder is often memory),
+/// or where `FOREBAY_BENCH_DIR` says.
+pub fn scratch() -> tempfile::TempDir {
+    let place = std::env::var_os("FOREBAY_BENCH_DIR").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+    tempfile::tempdir_in(place).unwrap()
+}
+
+/// A daemon without engine, with a listener on a free port.
+pub struct Daemon {
+    child: Child,
+    socket: PathBuf,
+    /// From its start to READY.
+    pub ready_after: Duration,
+}
+
+impl Daemon {
+    /// Starts it in `folder`, which may hold an earlier one's data, with `settings` beside the usual; returns at READY.
+    pub fn start(folder: &Path, settings: &str) -> Self {
+        let path = |name: &str| folder.join(name);
+        let (config, socket, notify) = (path("forebay.toml"), path("socket"), path("notify"));
+        let (data, door) = (path("data"), socket.display());
+        let text = format!(
+            "[gateway]\nid = \"bench\"\ndata_dir = {data:?}\n[listener]\nbind = [\"127.0.0.1:0\"]\n[api]\nsocket = \"{door}\"\n\
+             [engine]\nenabled = false\n[log]\nlevel = \"warn\"\n{settings}"
+        );
+        fs::write(&config, text).unwrap();
+        let _ = fs::remove_file(&notify);
+        let told = UnixDatagram::bind(&notify).unwrap();
+        told.set_read_timeout(Some(START)).unwrap();
+        let begun = Instant::now();
+        let mut command = Command::new(PROGRAM);
+        let child = command.args(["run", "--config"]).arg(&config).env("NOTIFY_SOCKET", &notify).stdout(Stdio::null()).spawn().unwrap();
+        let mut daemon = Self { child, socket, ready_after: Duration::ZERO };
+        let mut message = [0; 256];
+        loop {
+            let length = told.recv(&mut message).unwrap();
+            if message[..length].windows(7).any(|part| part == b"READY=1") {
+                daemon.ready_after = begun.elapsed();
+                return daemon;
+            }
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Vec<u8> {
+        Command::new(PROGRAM).arg("--socket").arg(&self.socket).args(arguments).output().unwrap().stdout
+    }
+
+    /// The answer of `forebay status`.
+    pub fn status(&self) -> Value {
+        serde_json::from_slice(&self.command(&["status", "--json"])).unwrap()
+    }
+
+    /// Seals everything, and delivers it if there is a way.
+    pub fn flush(&self) {
+        self.command(&["flush"]);
+    }
+
+    /// Starts senders: `arguments` are those of `forebay sim`.
+    pub fn send(&self, arguments: &str) -> Senders {
+        let url = format!("mqtt://{}", text(&self.status()["listeners"]["mqtt"][0]));
+        let mut command = Command::new(PROGRAM);
+        Senders(command.args(["sim", "--json", "--mqtt", &url]).args(arguments.split(' ')).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Resident memory, in bytes.
+    pub fn memory(&self) -> f64 {
+        number(&self.status()["process"]["rss_bytes"])
+    }
+
+    /// Ends it in order.
+    pub fn stop(mut self) {
+        let ended = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(ended.success() && self.child.wait().unwrap().success(), "the daemon did not end in order");
+    }
+
+    /// Ends it as a power cut does, as far as a process can.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Simulated sensors at work.
+pub struct Senders(Child);
+
+impl Senders {
+    /// Waits until they have published and everything is acknowledged; gives how many readings.
+    pub fn finish(self) -> f64 {
+        let output = self.0.wait_with_output().unwrap();
+        let outcome: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let acknowledged = number(&outcome["readings_acknowledged"]);
+        assert!(number(&outcome["readings_sent"]) == acknowledged, "not everything was acknowledged: {outcome}");
+        acknowledged
+    }
+}
+
+/// A number of an answer.
+pub fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
+}
+
+/// The value below which `share` of `values` lie.
+pub fn quantile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let place = (values.len() as f64 * share) as usize;
+    values[place.min(values.len() - 1)]
+}
+
+/// The middle one.
+pub fn median(values: &mut [f64]) -> f64 {
+    quantile(values, 0.5)
+}

@@ -1,0 +1,62 @@
+//! `/healthz`, `/readyz`, `/metrics` and `/api/v1/status`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::Hall;
+use super::refusal::Refusal;
+use crate::status::{self, Reason, Status};
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    reasons: Vec<Reason>,
+}
+
+fn health(word: &'static str, reasons: Vec<Reason>) -> Response {
+    let code = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if reasons.is_empty() { word } else { "failing" };
+    (code, Json(Health { status, reasons })).into_response()
+}
+
+fn vital(hall: &Hall) -> (status::Now, Vec<Reason>) {
+    let now = hall.rooms.sources.now();
+    let reasons = status::vital(&now, hall.rooms.sources.stalled(&now));
+    (now, reasons)
+}
+
+/// Whether what comes in gets committed.
+pub(super) async fn healthz(State(hall): State<Arc<Hall>>) -> Response {
+    health("ok", vital(&hall).1)
+}
+
+/// Whether it is the time to send something.
+pub(super) async fn readyz(State(hall): State<Arc<Hall>>) -> Response {
+    let (now, mut reasons) = vital(&hall);
+    if !now.ready {
+        reasons.push(Reason::failing("not_ready", "the sources are not open: the daemon is starting or stopping"));
+    }
+    health("ready", reasons)
+}
+
+async fn report(hall: &Hall) -> Result<Status, Refusal> {
+    let sources = Arc::clone(&hall.rooms.sources);
+    hall.reads.block(move || Ok(status::report(&sources)?)).await
+}
+
+/// The whole status.
+pub(super) async fn status(State(hall): State<Arc<Hall>>) -> Result<Json<Status>, Refusal> {
+    Ok(Json(report(&hall).await?))
+}
+
+/// The same for Prometheus.
+pub(super) async fn metrics(State(hall): State<Arc<Hall>>) -> Result<Response, Refusal> {
+    let status = report(&hall).await?;
+    let text = status::metrics::render(&status);
+    Ok(([(header::CONTENT_TYPE, status::metrics::CONTENT_TYPE)], text).into_response())
+}

@@ -1,0 +1,120 @@
+//! Answering: one accept loop a door, a bounded number of connections, deadlines for what a peer sends.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::bind::Bound;
+use super::guard::{Guard, guard};
+use super::routes::routes;
+use super::{Doors, Hall};
+
+/// Connections of one door at a time; more wait to be accepted. A gateway's dashboards and scripts need a handful.
+const MAX_CONNECTIONS: usize = 64;
+
+/// For a request's line and headers; also how long an idle connection is kept.
+const HEADER_TIME: Duration = Duration::from_secs(30);
+
+/// Longest line and headers together.
+const MAX_HEADER_BYTES: usize = 64 << 10;
+
+/// A pause after a failed accept: out of descriptors, most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Answers on the open doors until `stop`, then lets requests under way finish.
+///
+/// # Errors
+/// None; the result fits the task set.
+pub async fn serve(bound: Bound, doors: Doors, stop: CancellationToken) -> Result<(), Infallible> {
+    let Bound { unix, tcp, token } = bound;
+    let plain = routes(Arc::new(Hall::new(doors)));
+    let tcp = tcp.into_iter().filter_map(|listener| {
+        let asks = Arc::new(Guard::new(listener.local_addr().ok()?.ip(), token.clone()));
+        let guarded = plain.clone().layer(axum::middleware::from_fn_with_state(asks, guard));
+        let stop = stop.clone();
+        Some(async move { accept_until(&listener, guarded, stop).await })
+    });
+    let tcp = futures::future::join_all(tcp);
+    tokio::join!(accept_until(&unix.listener, plain.clone(), stop.clone()), tcp);
+    Ok(())
+}
+
+/// A door that connections come through.
+trait Door {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    async fn accept(&self) -> io::Result<Self::Stream>;
+}
+
+impl Door for UnixListener {
+    type Stream = tokio::net::UnixStream;
+    async fn accept(&self) -> io::Result<Self::Stream> {
+        Ok(UnixListener::accept(self).await?.0)
+    }
+}
+
+impl Door for TcpListener {
+    type Stream = tokio::net::TcpStream;
+    async fn accept(&self) -> io::Result<Self::Stream> {
+        let (stream, _) = TcpListener::accept(self).await?;
+        // Small answers should not wait for more to come.
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+async fn accept_until(door: &impl Door, router: Router, stop: CancellationToken) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = TaskTracker::new();
+    loop {
+        let next = async {
+            let seat = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((door.accept().await?, seat))
+        };
+        tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = next => match accepted {
+                Ok((stream, seat)) => {
+                    let answered = answer(stream, router.clone(), stop.clone());
+                    connections.spawn(async move {
+                        answered.await;
+                        drop(seat);
+                    });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, stop: CancellationToken) {
+    let mut settings = http1::Builder::new();
+    settings.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).max_buf_size(MAX_HEADER_BYTES);
+    let connection = settings.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}

@@ -1,0 +1,96 @@
+//! `forebay verify`: reads a lake and proves it complete.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::error::ErrorKind;
+use crate::upload::{Progress, Report, UploadError, verify_watched};
+
+/// Reads a lake and proves it complete: names each gap, duplicate and altered file. A gap that a recorded loss explains
+/// is shown as explained. Exit 0: complete or explained; 1: not; 2: wrong use.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// The lake: a `file:` URL or a path.
+    pub lake: String,
+    /// Look at one gateway only.
+    #[arg(long, value_name = "ID")]
+    pub gateway: Option<String>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command.
+pub async fn run(args: VerifyArgs) -> ExitCode {
+    let mut meter = Meter::new();
+    let outcome = verify_watched(&args.lake, args.gateway.as_deref(), &mut |progress| meter.show(progress)).await;
+    meter.clear();
+    let printed = match &outcome {
+        Ok(report) => print(report, args.json),
+        Err(error) => writeln!(io::stderr(), "forebay: {error}"),
+    };
+    if printed.is_err() { ExitCode::FAILURE } else { ExitCode::from(code(&outcome)) }
+}
+
+/// 0: complete or explained; 1: not, or it can't be told; 2: wrong use.
+fn code(outcome: &Result<Report, UploadError>) -> u8 {
+    match outcome {
+        Ok(report) => u8::from(!report.is_complete()),
+        Err(error) if error.kind() == ErrorKind::Config => 2,
+        Err(_) => 1,
+    }
+}
+
+fn print(report: &Report, json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, report)?;
+        writeln!(out)
+    } else {
+        writeln!(out, "{report}")
+    }
+}
+
+/// A line on stderr that is overwritten, where someone looks.
+struct Meter {
+    shown: bool,
+    terminal: bool,
+}
+
+impl Meter {
+    fn new() -> Self {
+        Self { shown: false, terminal: io::stderr().is_terminal() }
+    }
+
+    fn show(&mut self, progress: Progress) {
+        // A terminal that is gone is no reason to stop.
+        if self.terminal && (progress.manifests_read.is_multiple_of(16) || progress.manifests_read == progress.manifests) {
+            let Progress { manifests_read, manifests, bytes } = progress;
+            let _ = write!(io::stderr(), "\r\x1b[Kmanifest {manifests_read} of {manifests}, {} MiB", bytes >> 20);
+            self.shown = true;
+        }
+    }
+
+    fn clear(&mut self) {
+        if self.shown {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upload::verify;
+
+    #[tokio::test]
+    async fn what_is_no_lake_and_what_is_not_complete_have_their_own_codes() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = folder.path().to_str().unwrap();
+        assert_eq!(code(&verify(empty, None).await), 1);
+        assert_eq!(code(&verify(&format!("{empty}/gone"), None).await), 1);
+        assert_eq!(code(&verify("ftp://host/lake", None).await), 2);
+    }
+}

@@ -1,0 +1,194 @@
+//! What a configuration must satisfy beyond its types, and what is filled in where it is silent. No I/O but the host name.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::load::Problem;
+use super::{Config, Mqtt, WhenFull};
+
+/// Below this there is no room for the ledger, a segment being written and the reserve.
+const MIN_CAP: u64 = 16 << 20;
+
+impl Config {
+    /// Fills in what is left out: the gateway's id, the client's id, the default subscription, folders of files.
+    pub(super) fn complete(&mut self, folder: &Path) {
+        if self.gateway.id.is_empty() {
+            self.gateway.id = host_name();
+        }
+        if self.mqtt.is_none() && self.listener.is_none() {
+            self.mqtt = Some(Mqtt::default());
+        }
+        let gateway = &self.gateway.id;
+        if let Some(mqtt) = self.mqtt.as_mut().filter(|mqtt| mqtt.client_id.is_empty()) {
+            mqtt.client_id = format!("forebay-{gateway}");
+        }
+        for file in self.files_mut() {
+            *file = find_file(folder, file);
+        }
+    }
+
+    fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let mqtt = self.mqtt.iter_mut().flat_map(|m| [&mut m.password_file, &mut m.ca_file, &mut m.cert_file, &mut m.key_file]);
+        let listener = self.listener.iter_mut().flat_map(|l| [&mut l.users_file, &mut l.tls_cert, &mut l.tls_key]);
+        mqtt.chain(listener).chain([&mut self.api.token_file]).flatten()
+    }
+}
+
+/// A credential handed over by systemd under this name, else the file relative to the configuration's folder.
+fn find_file(folder: &Path, file: &Path) -> PathBuf {
+    let credential = std::env::var_os("CREDENTIALS_DIRECTORY").map(|credentials| Path::new(&credentials).join(file));
+    credential.filter(|path| file.is_relative() && path.is_file()).unwrap_or_else(|| folder.join(file))
+}
+
+/// The host's name, with what a lake key cannot hold replaced.
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name: String = name.chars().map(|c| if is_id_char(c) { c } else { '-' }).collect();
+    if name.is_empty() { "gateway".to_owned() } else { name }
+}
+
+fn is_id_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+/// Every rule that the configuration breaks.
+pub(super) fn problems(config: &Config) -> Vec<Problem> {
+    let mut found = Vec::new();
+    gateway(config, &mut found);
+    sources(config, &mut found);
+    storage(config, &mut found);
+    doors(config, &mut found);
+    found
+}
+
+/// Adds a problem unless the rule holds.
+fn rule(found: &mut Vec<Problem>, holds: bool, key: &str, value: impl std::fmt::Display, rule: &str) {
+    if !holds {
+        found.push(Problem::new(key, format!("\"{value}\" {rule}")));
+    }
+}
+
+fn gateway(config: &Config, found: &mut Vec<Problem>) {
+    let id = &config.gateway.id;
+    let fits = !id.is_empty() && id.len() <= 64 && id.chars().all(is_id_char) && !id.starts_with('.');
+    rule(found, fits, "gateway.id", id, "must be 1 to 64 letters, digits, \".\", \"_\" or \"-\", and not begin with a dot");
+    let folder = &config.gateway.data_dir;
+    rule(found, folder.is_absolute() || !folder.as_os_str().is_empty(), "gateway.data_dir", folder.display(), "must name a folder");
+}
+
+fn sources(config: &Config, found: &mut Vec<Problem>) {
+    if let Some(mqtt) = &config.mqtt {
+        rule(found, mqtt.qos <= 1, "mqtt.qos", mqtt.qos, "must be 0 or 1");
+        rule(found, mqtt.inflight > 0, "mqtt.inflight", mqtt.inflight, "must be at least 1");
+        rule(found, !mqtt.topics.is_empty(), "mqtt.topics", "[]", "must name at least one topic filter; \"#\" is all of them");
+        let scheme = mqtt.url.starts_with("mqtt://") || mqtt.url.starts_with("mqtts://");
+        rule(found, scheme, "mqtt.url", &mqtt.url, "must begin with mqtt:// or mqtts://");
+    }
+    if let Some(listener) = &config.listener {
+        rule(found, !listener.bind.is_empty(), "listener.bind", "[]", "must name at least one address, for example \"127.0.0.1:1884\"");
+        for address in &listener.bind {
+            rule(found, is_address(address), "listener.bind", address, "must be host:port");
+            let closed = listener.anonymous || !reaches_others(address);
+            rule(
+                found,
+                closed,
+                "listener.bind",
+                address,
+                "lets other machines in; bind a loopback address, or set listener.anonymous = true",
+            );
+        }
+        rule(found, listener.max_connections > 0, "listener.max_connections", listener.max_connections, "must be at least 1");
+        rule(
+            found,
+            (1..=65_535).contains(&listener.max_unacknowledged),
+            "listener.max_unacknowledged",
+            listener.max_unacknowledged,
+            "must be 1 to 65535",
+        );
+    }
+    let ingest = &config.ingest;
+    rule(found, ingest.max_series > 0, "ingest.max_series", ingest.max_series, "must be at least 1");
+    rule(found, ingest.max_new_series_per_hour > 0, "ingest.max_new_series_per_hour", ingest.max_new_series_per_hour, "must be at least 1");
+    let size = ingest.max_message_bytes;
+    rule(found, (1024..=16 << 20).contains(&size.0), "ingest.max_message_bytes", size, "must be 1KiB to 16MiB");
+}
+
+fn storage(config: &Config, found: &mut Vec<Problem>) {
+    let interval = config.journal.commit_interval;
+    let fits = (Duration::from_millis(10)..=Duration::from_secs(60)).contains(&interval.0);
+    rule(found, fits, "journal.commit_interval", interval, "must be 10ms to 1m");
+    let readings = config.journal.commit_readings;
+    rule(found, (1..=100_000).contains(&readings), "journal.commit_readings", readings, "must be 1 to 100000");
+    let (interval, readings) = (config.segment.seal_interval, config.segment.seal_readings);
+    rule(found, (1..=86_400).contains(&interval.0.as_secs()), "segment.seal_interval", interval, "must be 1s to 1d");
+    rule(found, (1..=1_000_000).contains(&readings), "segment.seal_readings", readings, "must be 1 to 1000000");
+    let cap = config.retention.cap;
+    rule(found, cap.0 >= MIN_CAP, "retention.cap", cap, "must be at least 16MiB");
+    let thins = config.retention.when_full == WhenFull::Thin;
+    rule(found, !thins, "retention.when_full", "thin", "is not there yet; use drop_oldest or refuse");
+    if let Some(upstream) = &config.upstream {
+        rule(found, !upstream.url.is_empty(), "upstream.url", &upstream.url, "must name a lake, for example \"file:///srv/lake\"");
+        let (min, max) = (upstream.retry_min, upstream.retry_max);
+        rule(
+            found,
+            !min.0.is_zero() && min <= max,
+            "upstream.retry_min",
+            min,
+            &format!("must be more than 0 and at most retry_max ({max})"),
+        );
+        rule(found, !upstream.probe_interval.0.is_zero(), "upstream.probe_interval", upstream.probe_interval, "must be more than 0");
+    }
+}
+
+fn doors(config: &Config, found: &mut Vec<Problem>) {
+    for address in &config.api.http {
+        rule(found, is_address(address), "api.http", address, "must be host:port");
+        let guarded = config.api.token_file.is_some() || !reaches_others(address);
+        rule(found, guarded, "api.http", address, "is open to the network and needs a token; set api.token_file, or bind to 127.0.0.1");
+    }
+    rule(found, config.api.flight.is_empty(), "api.flight", config.api.flight.join(", "), "is not there yet; leave it out");
+    let queries = config.engine.max_concurrent_queries;
+    rule(found, (1..=64).contains(&queries), "engine.max_concurrent_queries", queries, "must be 1 to 64");
+    rule(found, !config.engine.query_timeout.0.is_zero(), "engine.query_timeout", config.engine.query_timeout, "must be more than 0");
+}
+
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+/// Whether `address` is surely none of loopback; what a name stands for is known when it is bound.
+fn reaches_others(address: &str) -> bool {
+    address.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::parse;
+
+    #[test]
+    fn every_broken_rule_is_named_with_its_key_and_value() {
+        for (text, key, value) in [
+            ("[gateway]\nid = \"a b\"", "gateway.id", "a b"),
+            ("[mqtt]\nqos = 2", "mqtt.qos", "2"),
+            ("[mqtt]\nurl = \"broker\"", "mqtt.url", "broker"),
+            ("[listener]\nbind = [\"1884\"]", "listener.bind", "1884"),
+            ("[listener]\nbind = [\"0.0.0.0:1884\"]", "listener.bind", "0.0.0.0:1884"),
+            ("[api]\nhttp = [\"[::]:8480\"]", "api.http", "[::]:8480"),
+            ("[journal]\ncommit_interval = \"5h\"", "journal.commit_interval", "5h"),
+            ("[retention]\ncap = \"1MiB\"", "retention.cap", "1MiB"),
+            ("[upstream]", "upstream.url", ""),
+            ("[upstream]\nurl = \"file:///x\"\nretry_min = \"5m\"", "upstream.retry_min", "5m"),
+        ] {
+            let found = parse(text).unwrap_err().0;
+            assert!(found.iter().any(|problem| problem.key == key && problem.message.contains(value)), "{text}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn without_any_source_the_local_broker_is_subscribed_to() {
+        let mqtt = parse("[gateway]\nid = \"gw-7\"").unwrap().config.mqtt.unwrap();
+        assert_eq!((mqtt.url.as_str(), mqtt.client_id.as_str()), ("mqtt://127.0.0.1:1883", "forebay-gw-7"));
+        assert_eq!(parse("[listener]").unwrap().config.mqtt, None);
+    }
+}

@@ -1,0 +1,137 @@
+//! Gathers what the rooms hold in memory for an answer of status.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::Addresses;
+use crate::engine;
+use crate::ingest::client::ClientState;
+use crate::ingest::listener::ListenerState;
+use crate::ingest::{Latest, PumpState};
+use crate::segment::SealerState;
+use crate::status::{EnginePage, EngineState, IngestNow, LinkNow, LinkState, Listeners, Now, Pulse, Reason};
+use crate::upload::{self, LinkMode};
+
+/// The states of all rooms.
+pub struct States {
+    /// Of the pump.
+    pub pump: Arc<PumpState>,
+    /// The series.
+    pub latest: Arc<Latest>,
+    /// Of the listener.
+    pub listener: Arc<ListenerState>,
+    /// Of the broker's client.
+    pub client: Arc<ClientState>,
+    /// Of the sealer.
+    pub sealer: Arc<SealerState>,
+    /// Of the uploader.
+    pub link: upload::LinkState,
+    /// Of the engine.
+    pub engine: Arc<engine::EngineState>,
+    /// What is bound.
+    pub addresses: Addresses,
+    /// Whether the sources run.
+    pub ready: Arc<AtomicBool>,
+}
+
+impl States {
+    /// All of it at this moment.
+    pub fn now(&self) -> Now {
+        Now {
+            ingest: self.ingest(),
+            link: self.link(),
+            engine: self.engine(),
+            listeners: Listeners {
+                mqtt: self.addresses.mqtt.iter().map(ToString::to_string).collect(),
+                http: self.addresses.http.iter().map(ToString::to_string).collect(),
+                flight: Vec::new(),
+            },
+            pulse: Pulse { steps: self.pump.steps(), waiting: self.pump.waiting() > 0 },
+            ready: self.ready.load(Ordering::Relaxed),
+            troubles: self.troubles(),
+        }
+    }
+
+    fn ingest(&self) -> IngestNow {
+        let pump = &self.pump;
+        IngestNow {
+            last_arrival: pump.last_arrival(),
+            readings_per_s: pump.readings_per_s(),
+            series: self.latest.count() as u64,
+            waiting: pump.waiting(),
+            committed_since_start: pump.committed(),
+            commit_p50: pump.commit_latency(0.5).unwrap_or_default(),
+            commit_p99: pump.commit_latency(0.99).unwrap_or_default(),
+            refused_under_pressure: self.listener.qos0_refused.get() + self.client.status().qos0_refused,
+            last_reject: pump.last_reject(),
+        }
+    }
+
+    fn link(&self) -> LinkNow {
+        let link = self.link.status();
+        let state = match link.state {
+            LinkMode::Online => LinkState::Online,
+            LinkMode::Offline => LinkState::Offline,
+            LinkMode::Probing => LinkState::Probing,
+            LinkMode::Off => LinkState::Off,
+        };
+        LinkNow {
+            state,
+            since: link.since,
+            last_success: link.last_success,
+            last_error: link.last_error,
+            delivered_bytes: link.delivered_bytes,
+            bytes_per_s: link.bytes_per_s,
+        }
+    }
+
+    fn engine(&self) -> EnginePage {
+        let engine = self.engine.report();
+        let state = match engine.state {
+            engine::Phase::Ready => EngineState::Ready,
+            engine::Phase::Starting => EngineState::Starting,
+            engine::Phase::Restarting => EngineState::Restarting,
+            engine::Phase::Off => EngineState::Off,
+        };
+        EnginePage {
+            state,
+            restarts: engine.restarts,
+            rss_bytes: engine.rss_bytes,
+            last_seq: engine.last_seq,
+            segments: engine.segments as u64,
+            isolation: engine.isolation,
+        }
+    }
+
+    /// What a person should know of.
+    fn troubles(&self) -> Vec<Reason> {
+        let mut troubles = Vec::new();
+        let client = self.client.status();
+        if !client.refused_filters.is_empty() {
+            let filters = client.refused_filters.join(", ");
+            troubles.push(Reason::degraded(
+                "subscription_refused",
+                format!("the broker {} refuses the subscription to {filters}", client.broker),
+            ));
+        }
+        if let Some(error) = client.last_error.filter(|_| !client.connected) {
+            troubles.push(Reason::degraded("broker", format!("there is no connection to the broker {}: {error}", client.broker)));
+        }
+        if self.pump.is_full() {
+            troubles.push(Reason::failing("disk_full", "nothing is acknowledged until there is room on the disk"));
+        }
+        if self.pump.series_refused() > 0 {
+            let count = self.pump.series_refused();
+            troubles.push(Reason::degraded("too_many_series", format!("{count} readings were refused because there are too many series")));
+        }
+        if let Some(error) = self.sealer.last_error() {
+            troubles.push(Reason::degraded("seal_failed", format!("the last cut could not be sealed: {error}")));
+        }
+        let aside = self.link.status().set_aside;
+        if let Some(first) = aside.first() {
+            let message = format!("{} instances can't be shipped; {}: {}", aside.len(), first.instance, first.reason);
+            troubles.push(Reason::degraded("set_aside", message));
+        }
+        troubles
+    }
+}

@@ -1,0 +1,219 @@
+//! Opens the rooms in the order of the life cycle and starts their tasks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::gather::States;
+use super::{Addresses, DaemonError, folder};
+use crate::api::{self, Bound, Doors};
+use crate::clock::SharedClock;
+use crate::config::Config;
+use crate::engine::{Engine, EngineHandle, EngineState, Program};
+use crate::ingest::client::{Client, ClientState};
+use crate::ingest::decode::Decoder;
+use crate::ingest::http::Desk;
+use crate::ingest::listener::{Listener, ListenerState};
+use crate::ingest::{self, Intake, Latest, Parts, Pump, PumpState};
+use crate::ledger::{Ledger, LedgerError, Open};
+use crate::memory;
+use crate::segment::{self, Scrubber, Sealer, SealerHandle, SealerState, SegmentDir};
+use crate::status::{Frame, Sources, systemd};
+use crate::tasks::{Stage, TaskSet};
+use crate::upload::{self, LinkState, Setup, Uploader, UploaderHandle, Upstream};
+
+/// What the daemon itself still needs of the rooms.
+pub struct Rooms {
+    /// To be closed last.
+    pub ledger: Ledger,
+    /// For status.
+    pub sources: Arc<Sources>,
+    /// For a flush.
+    pub sealer: SealerHandle,
+    /// For a flush, if there is an upstream.
+    pub uploader: Option<UploaderHandle>,
+    /// What is bound.
+    pub addresses: Addresses,
+}
+
+/// Opens everything and starts the tasks.
+pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result<Rooms, DaemonError> {
+    // Wrong routes and a wrong upstream are told before anything is touched.
+    let decoder = Decoder::new(&config.route, &config.ingest)?;
+    let upstream = config.upstream.as_ref().map(|upstream| upload::open(&upstream.url)).transpose()?;
+    let ground = Ground::open(&config, clock, tasks).await?;
+    let (intake, latest, pump) = ground.start_pump(decoder).await?;
+    let sealer = ground.start_sealer();
+    let (uploader, link) = ground.start_uploader(upstream, &sealer);
+    let (engine, engine_state) = ground.start_engine();
+    let (listener, listener_state) = ground.bind_listener(&intake).await?;
+    let (client, client_state) = ground.new_client(&intake)?;
+    let bound = api::bind(&config.api).await?;
+    let addresses = Addresses { mqtt: listener.as_ref().map(Listener::addresses).unwrap_or_default(), http: bound.addresses() };
+    let ready = Arc::new(AtomicBool::new(false));
+    let sources = ground.sources(States {
+        pump,
+        latest: Arc::clone(&latest),
+        listener: listener_state,
+        client: client_state,
+        sealer: Arc::clone(&ground.sealed),
+        link,
+        engine: engine_state,
+        addresses: addresses.clone(),
+        ready: Arc::clone(&ready),
+    });
+    let doors = Doors {
+        sources: Arc::clone(&sources),
+        ledger: ground.ledger.clone(),
+        dir: ground.dir.clone(),
+        latest,
+        desk: Desk::new(intake),
+        clock: Arc::clone(&ground.clock),
+        sealer: sealer.clone(),
+        uploader: uploader.clone(),
+        engine: Arc::new(engine),
+    };
+    ground.start_doors(bound, doors);
+    ground.start_sources(listener, client);
+    ground.start_scrubber();
+    ready.store(true, Ordering::Relaxed);
+    Ok(Rooms { ledger: ground.ledger, sources, sealer, uploader, addresses })
+}
+
+/// What the rooms stand on: the settings, and the stores they share.
+struct Ground<'a> {
+    config: &'a Config,
+    tasks: &'a TaskSet,
+    clock: SharedClock,
+    ledger: Ledger,
+    dir: SegmentDir,
+    /// Recovery, sealer, scrubber and uploader all count in it.
+    sealed: Arc<SealerState>,
+}
+
+impl<'a> Ground<'a> {
+    /// Opens the ledger and the segments, and brings them to agree.
+    async fn open(config: &'a Config, clock: SharedClock, tasks: &'a TaskSet) -> Result<Self, DaemonError> {
+        let (data_dir, open) = (config.gateway.data_dir.clone(), Open { host_id: folder::host_id(), clock: Arc::clone(&clock) });
+        let ledger = blocking("opening it", move || Ledger::open(&data_dir, open)).await?;
+        let dir = SegmentDir::open(&config.gateway.data_dir)?;
+        let sealed = Arc::new(SealerState::default());
+        segment::recover(&ledger, &dir, &sealed).await?;
+        let (gateway, data_dir, instance) = (&config.gateway.id, config.gateway.data_dir.display(), ledger.identity().instance);
+        tracing::info!(gateway, %instance, %data_dir, "the data folder is open");
+        Ok(Self { config, tasks, clock, ledger, dir, sealed })
+    }
+
+    async fn start_pump(&self, decoder: Decoder) -> Result<(Intake, Arc<Latest>, Arc<PumpState>), DaemonError> {
+        let (ledger, config) = (self.ledger.clone(), self.config.clone());
+        let (latest, once) = blocking("reading its journal", move || ingest::remember(&ledger.reader()?, &config)).await?;
+        memory::give_back();
+        let (latest, state) = (Arc::new(latest), Arc::new(PumpState::default()));
+        let (intake, deliveries) = Intake::new();
+        let parts = Parts {
+            deliveries,
+            ledger: self.ledger.clone(),
+            decoder: Arc::new(decoder),
+            latest: Arc::clone(&latest),
+            once,
+            settings: self.config.journal.clone(),
+            clock: Arc::clone(&self.clock),
+            state: Arc::clone(&state),
+        };
+        let pump = Pump::new(parts, &self.config.gateway.data_dir);
+        self.tasks.critical("pump", Stage::Pump, pump.run(self.tasks.stop_of(Stage::Pump)));
+        Ok((intake, latest, state))
+    }
+
+    fn start_sealer(&self) -> SealerHandle {
+        let (ledger, dir, settings) = (self.ledger.clone(), self.dir.clone(), self.config.segment.clone());
+        let (sealer, handle) = Sealer::new(ledger, dir, settings, Arc::clone(&self.clock), Arc::clone(&self.sealed));
+        self.tasks.critical("sealer", Stage::Sealer, sealer.run(self.tasks.stop_of(Stage::Sealer)));
+        handle
+    }
+
+    /// Last of all: it reads every segment, and nobody should wait for that.
+    fn start_scrubber(&self) {
+        let scrubber = Scrubber::new(self.ledger.clone(), self.dir.clone(), Arc::clone(&self.sealed));
+        let stop = self.tasks.stop_of(Stage::Sealer);
+        self.tasks.side("scrubber", Stage::Sealer, move || scrubber.clone().run(stop.clone()));
+    }
+
+    fn start_uploader(&self, upstream: Option<Arc<dyn Upstream>>, sealer: &SealerHandle) -> (Option<UploaderHandle>, LinkState) {
+        let Some((settings, upstream)) = self.config.upstream.clone().zip(upstream) else { return (None, LinkState::off()) };
+        let link = LinkState::probing();
+        let (uploader, handle) = Uploader::new(Setup {
+            ledger: self.ledger.clone(),
+            dir: self.dir.clone(),
+            upstream,
+            settings,
+            gateway: self.config.gateway.id.clone(),
+            clock: Arc::clone(&self.clock),
+            link: link.clone(),
+            sealer: Some(sealer.clone()),
+            sealer_state: Arc::clone(&self.sealed),
+        });
+        let stop = self.tasks.stop_of(Stage::Uploader);
+        self.tasks.side("uploader", Stage::Uploader, move || uploader.clone().run(stop.clone()));
+        (Some(handle), link)
+    }
+
+    fn start_engine(&self) -> (EngineHandle, Arc<EngineState>) {
+        let state = Arc::new(EngineState::default());
+        let (ledger, dir) = (self.ledger.clone(), self.dir.clone());
+        let (engine, handle) = Engine::new(&self.config.engine, ledger, dir, Arc::clone(&state), Program::default());
+        let stop = self.tasks.stop_of(Stage::Engine);
+        self.tasks.side("engine", Stage::Engine, move || engine.clone().run(stop.clone()));
+        (handle, state)
+    }
+
+    async fn bind_listener(&self, intake: &Intake) -> Result<(Option<Listener>, Arc<ListenerState>), DaemonError> {
+        let state = Arc::new(ListenerState::default());
+        let Some(settings) = &self.config.listener else { return Ok((None, state)) };
+        let max_message_bytes = usize::try_from(self.config.ingest.max_message_bytes.0).unwrap_or(usize::MAX);
+        let (intake, ledger, clock) = (intake.clone(), self.ledger.clone(), Arc::clone(&self.clock));
+        let listener = Listener::bind(settings, max_message_bytes, intake, ledger, clock, Arc::clone(&state)).await?;
+        Ok((Some(listener), state))
+    }
+
+    fn new_client(&self, intake: &Intake) -> Result<(Option<Client>, Arc<ClientState>), DaemonError> {
+        let state = Arc::new(ClientState::default());
+        let Some(settings) = &self.config.mqtt else { return Ok((None, state)) };
+        let (id, max_message_bytes) = (&self.config.gateway.id, self.config.ingest.max_message_bytes.0);
+        let (intake, ledger, clock) = (intake.clone(), self.ledger.clone(), Arc::clone(&self.clock));
+        let client = Client::new(settings, id, max_message_bytes, intake, ledger, clock, Arc::clone(&state))?;
+        Ok((Some(client), state))
+    }
+
+    /// What status is made of.
+    fn sources(&self, states: States) -> Arc<Sources> {
+        let frame = Frame {
+            gateway: self.config.gateway.id.clone(),
+            data_dir: self.config.gateway.data_dir.clone(),
+            cap_bytes: self.config.retention.cap.0,
+            min_free_bytes: self.config.retention.min_free.0,
+        };
+        Arc::new(Sources::new(frame, self.ledger.clone(), Arc::clone(&self.clock), move || states.now()))
+    }
+
+    fn start_doors(&self, bound: Bound, doors: Doors) {
+        let (sources, stop) = (Arc::clone(&doors.sources), self.tasks.stop_of(Stage::Api));
+        self.tasks.critical("doors", Stage::Api, api::serve(bound, doors, stop.clone()));
+        self.tasks.side("systemd", Stage::Api, move || systemd::keep_informed(Arc::clone(&sources), stop.clone()));
+    }
+
+    fn start_sources(&self, listener: Option<Listener>, client: Option<Client>) {
+        let stop = self.tasks.stop_of(Stage::Sources);
+        if let Some(listener) = listener {
+            self.tasks.critical("listener", Stage::Sources, listener.run(stop.clone()));
+        }
+        if let Some(client) = client {
+            self.tasks.critical("client", Stage::Sources, client.run(stop));
+        }
+    }
+}
+
+/// Runs `work` on the ledger where blocking is allowed.
+async fn blocking<T: Send + 'static>(what: &str, work: impl FnOnce() -> Result<T, LedgerError> + Send + 'static) -> Result<T, LedgerError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panic| Err(LedgerError::Broken(format!("{what} panicked: {panic}"))))
+}

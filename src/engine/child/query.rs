@@ -1,0 +1,161 @@
+//! A query: judged, nested, run in a read-only transaction on a thread of its own.
+
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+use std::time::Duration;
+
+use arrow::error::ArrowError;
+use duckdb::Connection;
+
+use super::control::Events;
+use super::database::Database;
+use super::guard::Guard;
+use crate::engine::format::AnswerWriter;
+use crate::engine::frame::head_of;
+use crate::engine::gate;
+use crate::engine::protocol::{Ask, Event, Failure, FailureKind, Piece, monotonic_ms};
+use crate::engine::sql;
+
+/// DuckDB's parser and planner recurse deep.
+const STACK_BYTES: usize = 8 << 20;
+
+/// A piece of an answer; small, so that the first rows are there soon.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Begins a query. The state it sees is taken here, before the next order is obeyed; the answer comes on `answer_on`.
+pub fn begin(database: &Database, ask: Ask, answer_on: OwnedFd, events: Events) {
+    let id = ask.id;
+    let socket = UnixStream::from(answer_on);
+    let begun = snapshot(database).and_then(|connection| {
+        let socket = socket.try_clone().map_err(|error| internal(format!("no descriptor is left: {error}")))?;
+        let events = events.clone();
+        let work = move || {
+            run(&connection, &ask, &socket);
+            // Before the word, which frees the place of this query.
+            drop((connection, socket));
+            let _ = events.send(&Event::Finished { id });
+        };
+        let spawned = thread::Builder::new().name(format!("query {id}")).stack_size(STACK_BYTES).spawn(work);
+        spawned.map_err(|error| internal(format!("no thread is left: {error}")))
+    });
+    if let Err(failure) = begun {
+        // Where nobody listens any more there is nobody to tell, here and below.
+        let _ = send(&socket, &Piece::Failed(failure), &[]);
+        let _ = events.send(&Event::Finished { id });
+    }
+}
+
+/// A connection that will go on seeing the state of now: DuckDB begins a transaction at its first look at a table.
+fn snapshot(database: &Database) -> Result<Connection, Failure> {
+    let connection = database.connect().map_err(|error| internal(error.to_string()))?;
+    let begin = || {
+        connection.execute_batch("begin transaction read only")?;
+        connection.query_row("select accepted from books", [], |row| row.get::<_, i64>(0))
+    };
+    begin().map_err(|error| failure_of(&error))?;
+    Ok(connection)
+}
+
+fn run(connection: &Connection, ask: &Ask, socket: &UnixStream) {
+    let limit = Duration::from_millis(ask.deadline_ms.saturating_sub(monotonic_ms()));
+    let guard = match Guard::set(connection.interrupt_handle(), socket, limit) {
+        Ok(guard) => guard,
+        Err(error) => {
+            let _ = send(socket, &Piece::Failed(internal(format!("the query can't be guarded: {error}"))), &[]);
+            return;
+        }
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(|| answer(connection, ask, socket)));
+    let outcome = outcome.unwrap_or_else(|_| Err(internal("a query panicked".to_owned())));
+    let last = match outcome {
+        Ok(rows) => Piece::Done { rows },
+        Err(_) if guard.expired() => Piece::Failed(Failure { kind: FailureKind::TimedOut, message: String::new() }),
+        Err(failure) => Piece::Failed(failure),
+    };
+    let _ = send(socket, &last, &[]);
+    guard.lift(socket);
+}
+
+fn answer(connection: &Connection, ask: &Ask, socket: &UnixStream) -> Result<u64, Failure> {
+    pass_the_gate(connection, &ask.sql)?;
+    let nested = sql::nest(&ask.sql, ask.max_rows);
+    // `prepare` would run all but the last of several statements.
+    pass_the_gate(connection, &nested)?;
+    let mut statement = connection.prepare(&nested).map_err(|error| failure_of(&error))?;
+    let batches = statement.stream_arrow([]).map_err(|error| failure_of(&error))?;
+    let mut writer = AnswerWriter::begin(ask.format, Pieces::new(socket), &batches.get_schema()).map_err(unwritable)?;
+    for batch in batches {
+        writer.write(&batch.map_err(|error| failure_of(&error))?).map_err(unwritable)?;
+    }
+    let (mut pieces, rows) = writer.finish().map_err(unwritable)?;
+    pieces.flush().map_err(|error| internal(error.to_string()))?;
+    Ok(rows)
+}
+
+fn pass_the_gate(connection: &Connection, text: &str) -> Result<(), Failure> {
+    const TREE: &str = "select json_serialize_sql(?, skip_null := true, skip_empty := true, skip_default := true)";
+    let tree: String = connection.query_row(TREE, [text], |row| row.get(0)).map_err(|error| failure_of(&error))?;
+    gate::judge(text, &tree)
+}
+
+fn internal(message: String) -> Failure {
+    Failure { kind: FailureKind::Internal, message }
+}
+
+fn unwritable(error: ArrowError) -> Failure {
+    Failure { kind: FailureKind::Sql, message: format!("the answer can't be written in this format: {error}") }
+}
+
+/// DuckDB's error in terms of the user's text. Its message begins with its sort.
+fn failure_of(error: &duckdb::Error) -> Failure {
+    let duckdb::Error::DuckDBFailure(_, Some(message)) = error else {
+        return Failure { kind: FailureKind::Sql, message: error.to_string() };
+    };
+    let kind = match message.split(" Error: ").next().unwrap_or_default() {
+        "Out of Memory" => FailureKind::Memory,
+        "Permission" => FailureKind::Denied,
+        "IO" | "Invalid Input" | "Serialization" if message.contains(".parquet") => FailureKind::Segment,
+        "INTERNAL" | "FATAL" => FailureKind::Internal,
+        _ => FailureKind::Sql,
+    };
+    Failure { kind, message: sql::message_for_user(message) }
+}
+
+fn send(mut socket: &UnixStream, head: &Piece, body: &[u8]) -> io::Result<()> {
+    socket.write_all(&head_of(head, body.len())?)?;
+    socket.write_all(body)
+}
+
+/// Collects what is written and sends it in pieces.
+struct Pieces<'socket> {
+    socket: &'socket UnixStream,
+    buffer: Vec<u8>,
+}
+
+impl<'socket> Pieces<'socket> {
+    fn new(socket: &'socket UnixStream) -> Self {
+        Self { socket, buffer: Vec::with_capacity(PIECE_BYTES) }
+    }
+}
+
+impl Write for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() == PIECE_BYTES {
+            self.flush()?;
+        }
+        let (now, _) = bytes.split_at_checked(PIECE_BYTES - self.buffer.len()).unwrap_or((bytes, &[]));
+        self.buffer.extend_from_slice(now);
+        Ok(now.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.buffer.is_empty() {
+            send(self.socket, &Piece::Data, &self.buffer)?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+}

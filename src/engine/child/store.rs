@@ -1,0 +1,93 @@
+//! The store: applies what the daemon says, each commit as one DuckDB transaction.
+
+use arrow::ipc::reader::StreamReader;
+use duckdb::Connection;
+
+use super::ChildError;
+use super::database::{create, failed, readings_view};
+use crate::engine::protocol::{Moment, SmallTable};
+use crate::model::{Seq, columns};
+
+/// The only connection that writes. After an error it must not be used: DuckDB would take a commit of the broken
+/// transaction for a rollback without a word. So the process ends.
+pub struct Store {
+    connection: Connection,
+    in_transaction: bool,
+    mark: Seq,
+    segments: Vec<String>,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(connection: Connection) -> Self {
+        Self { connection, in_transaction: false, mark: 0, segments: Vec::new() }
+    }
+
+    /// Adds the readings of a journal batch.
+    pub fn add_rows(&mut self, batch: &[u8], first_seq: Seq) -> Result<(), ChildError> {
+        self.begin()?;
+        // The appender knows no dictionaries.
+        let readings = columns::plain_words(&columns::decode_journal(batch, first_seq)?)?;
+        let mut appender = self.connection.appender_to_db("hot", "internal").map_err(failed("adding readings"))?;
+        appender.append_record_batch(readings).map_err(failed("adding readings"))?;
+        // Dropping it would flush too, but hide what went wrong.
+        appender.flush().map_err(failed("adding readings"))
+    }
+
+    /// Replaces a small table by the rows of an Arrow stream.
+    pub fn replace_table(&mut self, table: SmallTable, rows: &[u8]) -> Result<(), ChildError> {
+        self.begin()?;
+        self.connection.execute_batch(create(table)).map_err(failed("replacing a table"))?;
+        let (name, schema) = match table {
+            SmallTable::SealedSeries => ("sealed_series", "internal"),
+            SmallTable::Records => ("records", "main"),
+            SmallTable::Losses => ("losses", "main"),
+        };
+        let mut appender = self.connection.appender_to_db(name, schema).map_err(failed("filling a table"))?;
+        for rows in StreamReader::try_new(rows, None)? {
+            appender.append_record_batch(rows?).map_err(failed("filling a table"))?;
+        }
+        appender.flush().map_err(failed("filling a table"))
+    }
+
+    /// Makes everything since the last commit true at once; says how many segments are attached.
+    pub fn commit(&mut self, moment: &Moment) -> Result<usize, ChildError> {
+        self.begin()?;
+        if moment.mark > self.mark {
+            let sealed = format!("delete from internal.hot where seq <= {}", moment.mark);
+            self.connection.execute_batch(&sealed).map_err(failed("letting go of sealed readings"))?;
+        }
+        if let Some(segments) = moment.segments.as_ref().filter(|segments| **segments != self.segments) {
+            self.connection.execute_batch(&readings_view(segments)).map_err(failed("attaching segments"))?;
+        }
+        self.connection.execute_batch(&update_books(moment)).map_err(failed("writing the books"))?;
+        self.connection.execute_batch("commit").map_err(failed("committing"))?;
+        (self.in_transaction, self.mark) = (false, moment.mark);
+        if let Some(segments) = &moment.segments {
+            self.segments.clone_from(segments);
+        }
+        Ok(self.segments.len())
+    }
+
+    fn begin(&mut self) -> Result<(), ChildError> {
+        if !self.in_transaction {
+            self.connection.execute_batch("begin transaction").map_err(failed("beginning"))?;
+            self.in_transaction = true;
+        }
+        Ok(())
+    }
+}
+
+fn update_books(Moment { books, .. }: &Moment) -> String {
+    let counts = [
+        ("accepted", books.accepted),
+        ("hot", books.hot),
+        ("sealed", books.sealed),
+        ("delivered", books.delivered),
+        ("thinned", books.thinned),
+        ("dropped", books.dropped),
+        ("damaged", books.damaged),
+        ("kept", books.kept),
+    ];
+    format!("update books set {}", counts.map(|(name, count)| format!("{name} = {count}")).join(", "))
+}

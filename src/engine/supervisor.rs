@@ -1,0 +1,151 @@
+//! The supervisor: keeps one engine running.
+//!
+//! Owns: the child process, the requests that wait. Does not own: DuckDB, the journal, the segments.
+//! Invariants: at most one child; it holds nothing that is not in the ledger or in a segment, so killing it is always
+//! right.
+//! On failure: the child is started again, at once the first time, then after a pause that grows. Queries under way get
+//! an error; ingest notices nothing.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::handle::{EngineHandle, NO_ENGINE, Request, SWITCHED_OFF};
+use super::limits::{Limits, machine_memory};
+use super::process::{Process, Program};
+use super::session::{Session, SessionEnd};
+use super::state::{EngineState, Phase};
+use crate::config;
+use crate::ledger::Ledger;
+use crate::segment::SegmentDir;
+
+/// Longest pause before another start.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// The pause after the second end in a row.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// An engine that held this long begins afresh.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// The supervisor. Cheap to clone; [`Engine::run`] of one clone at a time does the work.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    ledger: Ledger,
+    dir: SegmentDir,
+    limits: Limits,
+    program: Program,
+    state: Arc<EngineState>,
+    requests: Mutex<mpsc::Receiver<Request>>,
+    absent: bool,
+}
+
+impl Engine {
+    /// A supervisor and the handle to ask. `program` is what is started as the engine.
+    pub fn new(
+        settings: &config::Engine,
+        ledger: Ledger,
+        dir: SegmentDir,
+        state: Arc<EngineState>,
+        program: Program,
+    ) -> (Self, EngineHandle) {
+        let limits = Limits::of(settings, machine_memory());
+        let absent = match (cfg!(feature = "engine"), settings.enabled) {
+            (false, _) => Some(NO_ENGINE),
+            (true, false) => Some(SWITCHED_OFF),
+            (true, true) => None,
+        };
+        let (handle, requests) = EngineHandle::new(limits.max_queries, limits.query_timeout, Arc::clone(&state), absent);
+        let requests = Mutex::new(requests);
+        let inner = Inner { ledger, dir, limits, program, state, requests, absent: absent.is_some() };
+        (Self { inner: Arc::new(inner) }, handle)
+    }
+
+    /// Keeps an engine running until it is told to stop.
+    ///
+    /// # Errors
+    /// None: whatever ends the engine, it is started again.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
+        if !self.inner.absent {
+            // Only one at a time: a second run waits here for the first to end.
+            let mut requests = self.inner.requests.lock().await;
+            self.inner.state.update(|report| report.state = Phase::Starting);
+            tokio::select! {
+                () = self.keep_up(&mut requests) => (),
+                () = stop.cancelled() => (),
+            }
+            self.inner.state.update(|report| report.state = Phase::Off);
+            self.inner.state.process(None);
+        } else {
+            stop.cancelled().await;
+        }
+        Ok(())
+    }
+
+    async fn keep_up(&self, requests: &mut mpsc::Receiver<Request>) {
+        let mut pause = Duration::ZERO;
+        loop {
+            let begun = Instant::now();
+            self.live(requests).await;
+            if begun.elapsed() >= STEADY {
+                pause = Duration::ZERO;
+            }
+            tokio::time::sleep(pause).await;
+            pause = next_pause(pause);
+            self.inner.state.update(|report| report.restarts += 1);
+        }
+    }
+
+    /// One child, from its start to its end.
+    async fn live(&self, requests: &mut mpsc::Receiver<Request>) {
+        let Inner { ledger, dir, limits, program, state, .. } = &*self.inner;
+        let (process, control) = match Process::start(program, dir.root()) {
+            Ok(started) => started,
+            Err(error) => {
+                tracing::warn!(program = %program.path.display(), %error, "the engine can't be started");
+                state.update(|report| report.state = Phase::Restarting);
+                return;
+            }
+        };
+        tracing::debug!(pid = process.pid(), "the engine is started");
+        state.process(Some(process.pid()));
+        let session = Session::new(ledger.clone(), dir.clone(), *limits, Arc::clone(state));
+        let end = session.serve(control, process.pid(), requests).await;
+        state.update(|report| (report.state, report.segments) = (Phase::Restarting, 0));
+        state.process(None);
+        let status = process.end().await;
+        match end {
+            SessionEnd::Feed(error) => tracing::warn!(%error, "the engine can't be fed and is started again"),
+            end => tracing::warn!(why = %end, status, "the engine ended and is started again; no reading is lost by it"),
+        }
+    }
+}
+
+/// None before the first start again, then twice as long each time.
+fn next_pause(pause: Duration) -> Duration {
+    if pause.is_zero() { FIRST_PAUSE } else { (pause * 2).min(MAX_PAUSE) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_start_again_is_at_once_and_the_pause_has_an_end() {
+        let mut pauses = vec![Duration::ZERO];
+        for _ in 0..9 {
+            pauses.push(next_pause(pauses[pauses.len() - 1]));
+        }
+        assert_eq!(pauses[1], FIRST_PAUSE);
+        assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]));
+        assert_eq!(pauses[9], MAX_PAUSE);
+    }
+}

@@ -1,0 +1,309 @@
+//! The client: subscribes at an existing broker and acknowledges what is committed.
+//!
+//! Owns: the connection to the broker, and when to try again.
+//! Does not own: what a message means (decode), when it is durable (pump and ledger).
+//! Invariants: fixed client id with a persistent session; a PUBACK follows the commit, in the order of arrival; a new
+//! connection begins only when everything handed in by the one before is settled, with the marks as committed.
+//! On failure: tries again for ever, with growing pauses; only a broken ledger ends it.
+//!
+//! It speaks MQTT 3.1.1, which every broker does, on packets of rumqttc and an exchange of its own. rumqttc's event loop
+//! holds back acknowledgements with publishes, flushes each alone, stops its pings while we wait for room, ends the
+//! connection at a message that it can't decode, so that the broker's redelivery repeats for ever, and carries
+//! acknowledgements over to a connection where the id means another message. MQTT 5 may come later as a second set of packets
+//! in `wire`: it would tell the window (Receive Maximum) and the reason of a refusal; no promise depends on it.
+
+mod address;
+mod connection;
+#[cfg(test)]
+pub(in crate::ingest) mod scripted;
+mod session;
+mod state;
+#[cfg(test)]
+mod tests;
+pub(in crate::ingest) mod wire;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rumqttc::mqttbytes::v4::Connect;
+use rumqttc::mqttbytes::{QoS, valid_filter};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use self::address::Address;
+pub use self::state::{ClientState, ClientStatus};
+
+use self::connection::{Connection, End, Lost, Terms};
+use self::session::Session;
+use self::wire::Wire;
+use super::Intake;
+use crate::backoff::Backoff;
+use crate::clock::SharedClock;
+use crate::config;
+use crate::error::ErrorKind;
+use crate::ledger::{Ledger, LedgerError, StoredSession};
+
+/// A broker that does not hear from us for this long ends the connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// Often enough that a lost PINGREQ or two cost no connection, seldom enough for a paid link.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// First and longest pause between attempts.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+/// A connection that held this long was a good one: the next pause is the first again.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
+
+/// MQTT's longest string.
+const MAX_STRING_BYTES: usize = 65_535;
+
+/// What went wrong in the client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A setting is wrong.
+    #[error("mqtt.{key}: {problem}")]
+    Setting {
+        /// The key in `[mqtt]`.
+        key: &'static str,
+        /// The rule that it breaks.
+        problem: String,
+    },
+    /// The file with the password can't be read.
+    #[error("mqtt.password_file: can't read {}", path.display())]
+    Password {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Sessions can't be kept.
+    #[error("the client's session can't be kept")]
+    Ledger(#[source] LedgerError),
+}
+
+impl ClientError {
+    /// What to do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Setting { .. } | Self::Password { .. } => ErrorKind::Config,
+            Self::Ledger(error) => error.kind(),
+        }
+    }
+
+    fn setting(key: &'static str, problem: impl Into<String>) -> Self {
+        Self::Setting { key, problem: problem.into() }
+    }
+}
+
+/// Whether a client could be made of `settings`: what [`Client::new`] would say.
+///
+/// # Errors
+/// [`ClientError::Setting`] and [`ClientError::Password`].
+pub fn check(settings: &config::Mqtt, gateway_id: &str) -> Result<(), ClientError> {
+    Address::parse(&settings.url).map_err(|problem| ClientError::setting("url", problem))?;
+    login(settings, gateway_id)?;
+    topics(settings).map(drop)
+}
+
+/// A client of one broker.
+pub struct Client {
+    address: Address,
+    login: Connect,
+    terms: Terms,
+    ledger: Ledger,
+    /// Name of its session in the ledger.
+    session: String,
+    backoff: Backoff,
+    good_after: Duration,
+    /// Whether this process has told the broker all filters.
+    subscribed: bool,
+    /// Proven marks that the ledger was not told of.
+    untold: u32,
+    /// What the log was last warned of.
+    warned: Option<String>,
+}
+
+impl Client {
+    /// A client by `settings`, all of them checked; connects in [`Client::run`].
+    ///
+    /// # Errors
+    /// [`ClientError::Setting`] and [`ClientError::Password`].
+    pub fn new(
+        settings: &config::Mqtt,
+        gateway_id: &str,
+        max_message_bytes: u64,
+        intake: Intake,
+        ledger: Ledger,
+        clock: SharedClock,
+        state: Arc<ClientState>,
+    ) -> Result<Self, ClientError> {
+        let address = Address::parse(&settings.url).map_err(|problem| ClientError::setting("url", problem))?;
+        let login = login(settings, gateway_id)?;
+        let terms = Terms {
+            topics: topics(settings)?,
+            qos: match settings.qos {
+                0 => QoS::AtMostOnce,
+                1 => QoS::AtLeastOnce,
+                other => return Err(ClientError::setting("qos", format!("{other} is not 0 or 1"))),
+            },
+            window: usize::from(settings.inflight),
+            max_message_bytes: usize::try_from(max_message_bytes).unwrap_or(usize::MAX),
+            ping_interval: PING_INTERVAL,
+            intake,
+            clock,
+            state,
+        };
+        terms.state.name_broker(address.to_string());
+        Ok(Self {
+            session: format!("client/{}", login.client_id),
+            address,
+            login,
+            terms,
+            ledger,
+            backoff: Backoff::new(RETRY.0, RETRY.1),
+            good_after: GOOD_AFTER,
+            subscribed: false,
+            untold: 0,
+            warned: None,
+        })
+    }
+
+    /// Connects, and connects again, until `stop` or until the pump is gone.
+    ///
+    /// # Errors
+    /// [`ClientError::Ledger`], when sessions can't be kept any more.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), ClientError> {
+        loop {
+            let begun = Instant::now();
+            let end = tokio::select! {
+                opened = Wire::open(&self.address, self.login.clone(), self.terms.max_message_bytes) => match opened {
+                    Ok(wire) => self.connected(wire, &stop).await?,
+                    Err(error) => End::from(error),
+                },
+                () = stop.cancelled() => End::Stopped,
+            };
+            let now = self.terms.clock.now();
+            let End::Lost(lost) = end else {
+                self.terms.state.disconnected(now, None);
+                return Ok(());
+            };
+            let reason = lost.to_string();
+            self.terms.state.disconnected(now, Some(reason.clone()));
+            if begun.elapsed() >= self.good_after {
+                self.backoff.reset();
+                self.warned = None;
+            }
+            self.report(reason);
+            tokio::select! {
+                () = tokio::time::sleep(self.backoff.pause()) => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// Works on an open connection to its end, and until all that it handed in is settled.
+    async fn connected(&mut self, wire: Wire, stop: &CancellationToken) -> Result<End, ClientError> {
+        let stored = match self.resume(wire.session_present).await {
+            Ok(stored) => stored,
+            Err(error) if error.kind() == ErrorKind::Full => return Ok(End::Lost(Lost::NoSession(error.to_string()))),
+            Err(error) => return Err(ClientError::Ledger(error)),
+        };
+        self.terms.state.connected(self.terms.clock.now());
+        let session_present = wire.session_present;
+        tracing::info!(broker = %self.address, client_id = self.login.client_id, session_present, "connected to the broker");
+        // A broker that knows the session knows its filters, and would send every retained message again.
+        let subscribed = self.subscribed && session_present;
+        let mut remains = Connection::new(&self.terms, Session::new(stored, self.untold), subscribed).run(wire, stop).await;
+        self.untold = remains.untold;
+        self.subscribed = remains.subscribed;
+        tokio::select! {
+            () = async { while remains.settled.recv().await.is_some() {} } => {}
+            () = stop.cancelled() => {}
+        }
+        Ok(remains.end)
+    }
+
+    /// The session as committed. Where the broker has lost it, ids start anew and old marks mean nothing.
+    async fn resume(&mut self, present: bool) -> Result<StoredSession, LedgerError> {
+        let stored = self.ledger.open_session(self.session.clone()).await?;
+        if present || stored.marks.is_empty() {
+            self.untold = if present { self.untold } else { 0 };
+            return Ok(stored);
+        }
+        tracing::info!(client_id = self.login.client_id, "the broker does not know our session; it begins anew");
+        self.untold = 0;
+        self.ledger.end_session(self.session.clone()).await?;
+        self.ledger.open_session(self.session.clone()).await
+    }
+
+    /// Warns once of each new reason; a broker that is away for a week fills no log.
+    fn report(&mut self, reason: String) {
+        let broker = &self.address;
+        if self.warned.as_ref() == Some(&reason) {
+            tracing::debug!(%broker, reason, "still no good connection to the broker");
+        } else {
+            tracing::warn!(%broker, reason, "no connection to the broker; trying again");
+            self.warned = Some(reason);
+        }
+    }
+}
+
+/// The CONNECT of every connection.
+fn login(settings: &config::Mqtt, gateway_id: &str) -> Result<Connect, ClientError> {
+    if settings.ca_file.is_some() || settings.cert_file.is_some() || settings.key_file.is_some() {
+        let key = if settings.ca_file.is_some() { "ca_file" } else { "cert_file" };
+        return Err(ClientError::setting(key, "TLS to a broker is not supported yet; remove ca_file, cert_file and key_file"));
+    }
+    let client_id = match settings.client_id.as_str() {
+        "" => format!("forebay-{gateway_id}"),
+        given => given.to_owned(),
+    };
+    check_string("client_id", &client_id)?;
+    let mut login = Connect::new(client_id);
+    login.clean_session = false;
+    login.keep_alive = u16::try_from(KEEP_ALIVE.as_secs()).unwrap_or(u16::MAX);
+    match (&settings.username, &settings.password_file) {
+        (None, None) => {}
+        (None, Some(_)) => return Err(ClientError::setting("username", "is missing; MQTT has no password without one")),
+        (Some(username), password_file) => {
+            check_string("username", username)?;
+            let password = password_file.as_deref().map(read_password).transpose()?.unwrap_or_default();
+            login.set_login(username, password);
+        }
+    }
+    Ok(login)
+}
+
+/// The first line of the file, or all of it where it has no line end.
+fn read_password(path: &Path) -> Result<String, ClientError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ClientError::Password { path: path.to_owned(), source })?;
+    let password = text.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(ClientError::setting("password_file", format!("{} is empty", path.display())));
+    }
+    check_string("password_file", password)?;
+    Ok(password.to_owned())
+}
+
+/// MQTT 3.1.1, 1.5.3. Never shows `text`, which may be a password.
+fn check_string(key: &'static str, text: &str) -> Result<(), ClientError> {
+    if text.is_empty() || text.len() > MAX_STRING_BYTES || text.contains('\0') {
+        return Err(ClientError::setting(key, format!("is not 1 to {MAX_STRING_BYTES} bytes of text without a zero byte")));
+    }
+    Ok(())
+}
+
+fn topics(settings: &config::Mqtt) -> Result<Vec<String>, ClientError> {
+    if settings.topics.is_empty() {
+        return Err(ClientError::setting("topics", "names no topic; write [\"#\"] for all"));
+    }
+    for topic in &settings.topics {
+        if !valid_filter(topic) {
+            return Err(ClientError::setting("topics", format!("\"{topic}\" is not a topic filter")));
+        }
+        check_string("topics", topic)?;
+    }
+    Ok(settings.topics.clone())
+}

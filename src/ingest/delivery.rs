@@ -1,0 +1,181 @@
+//! A delivery: one message on its way to the ledger, with who waits for it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::model::{Digest, MarkEvent, Reading, Timestamp};
+
+/// Payload bytes (and a fixed charge a message) that may wait for their commit. A Pi's listener at full speed fills
+/// this in about a second; beyond it sources are not read from.
+const MAX_WAITING_BYTES: usize = 16 << 20;
+
+/// What a waiting delivery costs beside its payload.
+const DELIVERY_CHARGE: usize = 256;
+
+/// Deliveries in the channel to the pump; the bytes are the real bound.
+const MAX_WAITING_DELIVERIES: usize = 4096;
+
+/// A message as it came.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Its topic; UTF-8, as MQTT demands.
+    pub topic: Arc<str>,
+    /// Its body.
+    pub payload: Bytes,
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// Whether a broker kept it from before our subscription.
+    pub retained: bool,
+    /// When it reached us.
+    pub arrived: Timestamp,
+}
+
+/// What a delivery brings.
+#[derive(Debug)]
+pub enum Content {
+    /// To be decoded.
+    Message(Message),
+    /// A redelivery of what is committed or on its way: counted, and acknowledged in its turn.
+    Duplicate {
+        /// 1 or 2.
+        qos: u8,
+    },
+    /// Nothing but its mark, which changes without a message of its own.
+    Mark,
+    /// Readings that a door has decoded already.
+    Readings(Vec<Reading>),
+    /// A message that its source refuses (too long, a topic that is not UTF-8), with the reason and a sample.
+    Refused {
+        /// The topic, as far as it can be shown.
+        topic: Arc<str>,
+        /// The beginning of the payload.
+        sample: Bytes,
+        /// QoS of the message.
+        qos: u8,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is durable (or durably counted as rejected): acknowledge it.
+    Committed,
+    /// It was not taken; say so if the protocol can.
+    Refused(String),
+}
+
+/// The answer to the source that handed in a delivery. Answers come in the order of the deliveries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// What the source wrote on the receipt.
+    pub token: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// Who waits for a delivery. The channel is unbounded in form: a source bounds what it has on the way.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// Where the answer goes.
+    pub to: mpsc::UnboundedSender<Settled>,
+    /// For the source: which delivery this was (for MQTT the packet id).
+    pub token: u64,
+}
+
+impl Receipt {
+    /// Sends the answer; a source that is gone needs none.
+    pub fn settle(self, outcome: Outcome) {
+        let _ = self.to.send(Settled { token: self.token, outcome });
+    }
+}
+
+/// One message not yet acknowledged.
+#[derive(Debug)]
+pub struct Delivery {
+    /// What it brings.
+    pub content: Content,
+    /// The change of session marks that must be durable with it.
+    pub mark: Option<MarkEvent>,
+    /// The idempotency key it came with.
+    pub idempotency: Option<Digest>,
+    /// Who waits.
+    pub receipt: Option<Receipt>,
+    /// The source's window is full or its sender waits: do not wait for the interval.
+    pub hurry: bool,
+}
+
+impl Delivery {
+    fn charge(&self) -> usize {
+        let bytes = match &self.content {
+            Content::Message(message) => message.payload.len() + message.topic.len(),
+            Content::Duplicate { .. } | Content::Mark => 0,
+            Content::Readings(readings) => readings.len() * 128,
+            Content::Refused { sample, .. } => sample.len(),
+        };
+        (bytes + DELIVERY_CHARGE).min(MAX_WAITING_BYTES)
+    }
+}
+
+/// A delivery with its share of the waiting room.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// Given back when it is settled.
+    pub share: OwnedSemaphorePermit,
+}
+
+/// The pump is gone: the daemon is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IntakeError {
+    /// The pump is gone.
+    #[error("the daemon is stopping")]
+    Closed,
+    /// The waiting room is full.
+    #[error("too much is waiting to be committed")]
+    Full,
+}
+
+/// Where sources hand in deliveries. Cheap to clone; deliveries of one clone keep their order.
+#[derive(Clone)]
+pub struct Intake {
+    to: mpsc::Sender<Admitted>,
+    room: Arc<Semaphore>,
+}
+
+impl Intake {
+    /// An intake and the pump's end of it.
+    pub fn new() -> (Self, mpsc::Receiver<Admitted>) {
+        let (to, from) = mpsc::channel(MAX_WAITING_DELIVERIES);
+        (Self { to, room: Arc::new(Semaphore::new(MAX_WAITING_BYTES)) }, from)
+    }
+
+    /// Hands in a delivery; waits while the waiting room is full, which holds the source back.
+    ///
+    /// # Errors
+    /// [`IntakeError::Closed`].
+    pub async fn send(&self, mut delivery: Delivery) -> Result<(), IntakeError> {
+        let charge = u32::try_from(delivery.charge()).unwrap_or(u32::MAX);
+        // Half a room taken is reason enough not to wait for the interval.
+        delivery.hurry |= self.room.available_permits() < MAX_WAITING_BYTES / 2;
+        let share = Arc::clone(&self.room).acquire_many_owned(charge).await.map_err(|_| IntakeError::Closed)?;
+        self.to.send(Admitted { delivery, share }).await.map_err(|_| IntakeError::Closed)
+    }
+
+    /// Hands in a delivery that nobody waits for (QoS 0) without waiting.
+    ///
+    /// # Errors
+    /// [`IntakeError::Full`]: count it as refused under pressure. [`IntakeError::Closed`].
+    pub fn offer(&self, delivery: Delivery) -> Result<(), IntakeError> {
+        let charge = u32::try_from(delivery.charge()).unwrap_or(u32::MAX);
+        let share = Arc::clone(&self.room).try_acquire_many_owned(charge).map_err(|_| IntakeError::Full)?;
+        self.to.try_send(Admitted { delivery, share }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => IntakeError::Full,
+            mpsc::error::TrySendError::Closed(_) => IntakeError::Closed,
+        })
+    }
+}

@@ -1,0 +1,237 @@
+//! Cuts the byte stream into packets. Pure: no packet is allocated before its length is known to be allowed, and of a
+//! PUBLISH that is too long only the beginning is kept while the rest is read past.
+
+use bytes::{Buf, BufMut, BytesMut};
+
+use crate::ingest::header::{EndlessLength, Header, MAX_HEADER_BYTES};
+
+/// How much of the payload of a message that is too long is kept to show it.
+pub(super) const SAMPLE_BYTES: usize = 1024;
+
+/// What a PUBLISH may have beside its payload: topic and packet id, and room to make a sample of what is longer.
+const PUBLISH_ALLOWANCE: usize = 2 + 65_535 + 2 + SAMPLE_BYTES;
+
+/// Longest packet that is no PUBLISH: ample for a CONNECT with a will, a user and a password.
+const MAX_CONTROL_BYTES: usize = 32 << 10;
+
+/// A PUBLISH longer than this is not even read past: reading it would only cost the link.
+const MAX_SKIMMED_BYTES: usize = 16 << 20;
+
+/// The stream can't be cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FrameError {
+    /// More than four bytes of remaining length.
+    #[error(transparent)]
+    EndlessLength(#[from] EndlessLength),
+    /// The packet may not be that long.
+    #[error("a packet of type {packet_type} with {bytes} bytes, {limit} are allowed")]
+    TooLong {
+        /// The type, 0 to 15.
+        packet_type: u8,
+        /// The remaining length it announced.
+        bytes: usize,
+        /// What is allowed.
+        limit: usize,
+    },
+}
+
+/// One packet.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// All its bytes, the fixed header first.
+    Whole(BytesMut),
+    /// A PUBLISH longer than allowed, cut short to [`SAMPLE_BYTES`] of payload: by itself a whole packet again.
+    Shortened {
+        /// The packet.
+        packet: BytesMut,
+        /// How long its payload was.
+        payload_bytes: usize,
+    },
+}
+
+/// A PUBLISH of which the rest is being read past.
+#[derive(Debug)]
+struct Skimming {
+    packet: BytesMut,
+    payload_bytes: usize,
+    left: usize,
+}
+
+/// Cuts one connection's stream.
+#[derive(Debug)]
+pub(super) struct Framer {
+    max_publish_bytes: usize,
+    skimming: Option<Skimming>,
+}
+
+impl Framer {
+    /// Payloads up to `max_message_bytes` come whole.
+    pub(super) fn new(max_message_bytes: usize) -> Self {
+        Self { max_publish_bytes: max_message_bytes.saturating_add(PUBLISH_ALLOWANCE), skimming: None }
+    }
+
+    /// Takes the next packet out of `inbound`; `None` if more bytes are needed.
+    ///
+    /// # Errors
+    /// The connection can't be read any further.
+    pub(super) fn next(&mut self, inbound: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+        if self.skimming.is_some() {
+            return Ok(self.skim(inbound));
+        }
+        let Some(header) = Header::read(inbound)? else { return Ok(None) };
+        let is_publish = header.is_publish();
+        let whole_limit = if is_publish { self.max_publish_bytes } else { MAX_CONTROL_BYTES };
+        if header.remaining <= whole_limit {
+            let length = header.packet_bytes();
+            return Ok((inbound.len() >= length).then(|| Frame::Whole(inbound.split_to(length))));
+        }
+        let limit = if is_publish { whole_limit.max(MAX_SKIMMED_BYTES) } else { whole_limit };
+        if header.remaining > limit {
+            return Err(FrameError::TooLong { packet_type: header.packet_type(), bytes: header.remaining, limit });
+        }
+        Ok(if self.begin_skimming(inbound, header) { self.skim(inbound) } else { None })
+    }
+
+    /// The length of the packet of which the beginning is here, if it will be kept whole.
+    pub(super) fn under_way(&self, inbound: &BytesMut) -> Option<usize> {
+        let header = Header::read(inbound).ok().flatten().filter(|_| self.skimming.is_none())?;
+        (header.remaining <= self.max_publish_bytes).then_some(header.packet_bytes())
+    }
+
+    /// Bytes to make room for before the next read: what the packet under way still needs, at least `least` and at most
+    /// `most`, so that a length that was only announced costs nothing.
+    pub(super) fn room(&self, inbound: &BytesMut, least: usize, most: usize) -> usize {
+        if self.skimming.is_some() {
+            return most;
+        }
+        match Header::read(inbound) {
+            Ok(Some(header)) => header.packet_bytes().saturating_sub(inbound.len()).clamp(least, most),
+            _ => least,
+        }
+    }
+
+    /// Keeps the beginning of a long PUBLISH as soon as it is there; `false` if more bytes are needed for it.
+    fn begin_skimming(&mut self, inbound: &mut BytesMut, header: Header) -> bool {
+        let Some(&[high, low]) = inbound.get(header.length..header.length + 2) else { return false };
+        let packet_id = if header.first_byte & 0b0110 == 0 { 0 } else { 2 };
+        // Never beyond the packet: it is longer than PUBLISH_ALLOWANCE.
+        let before_payload = 2 + usize::from(u16::from_be_bytes([high, low])) + packet_id;
+        let kept = before_payload + SAMPLE_BYTES;
+        if inbound.len() < header.length + kept {
+            return false;
+        }
+        inbound.advance(header.length);
+        let beginning = inbound.split_to(kept);
+        let mut packet = BytesMut::with_capacity(MAX_HEADER_BYTES + kept);
+        packet.put_u8(header.first_byte);
+        put_remaining_length(&mut packet, kept);
+        packet.extend_from_slice(&beginning);
+        let left = header.remaining - kept;
+        self.skimming = Some(Skimming { packet, payload_bytes: header.remaining - before_payload, left });
+        true
+    }
+
+    fn skim(&mut self, inbound: &mut BytesMut) -> Option<Frame> {
+        let mut skimming = self.skimming.take()?;
+        let past = skimming.left.min(inbound.len());
+        inbound.advance(past);
+        skimming.left -= past;
+        if skimming.left > 0 {
+            self.skimming = Some(skimming);
+            return None;
+        }
+        Some(Frame::Shortened { packet: skimming.packet, payload_bytes: skimming.payload_bytes })
+    }
+}
+
+fn put_remaining_length(packet: &mut BytesMut, mut length: usize) {
+    while length >= 0x80 {
+        packet.put_u8((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    packet.put_u8(length as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publish(topic: &str, payload_bytes: usize, packet_id: Option<u16>) -> BytesMut {
+        let mut packet = BytesMut::new();
+        packet.put_u8(0x30 | if packet_id.is_some() { 0b0010 } else { 0 });
+        put_remaining_length(&mut packet, 2 + topic.len() + if packet_id.is_some() { 2 } else { 0 } + payload_bytes);
+        packet.put_u16(topic.len() as u16);
+        packet.extend_from_slice(topic.as_bytes());
+        if let Some(id) = packet_id {
+            packet.put_u16(id);
+        }
+        packet.put_bytes(b'x', payload_bytes);
+        packet
+    }
+
+    /// Feeds `stream` in pieces of `piece` bytes.
+    fn frames(framer: &mut Framer, stream: &[u8], piece: usize) -> Result<Vec<Frame>, FrameError> {
+        let (mut inbound, mut found) = (BytesMut::new(), Vec::new());
+        for part in stream.chunks(piece) {
+            inbound.extend_from_slice(part);
+            while let Some(frame) = framer.next(&mut inbound)? {
+                found.push(frame);
+            }
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn packets_are_the_same_however_the_stream_is_torn() {
+        let packets = [publish("a/b", 3, None), BytesMut::from(&[0xc0, 0][..]), publish("c", 300, Some(7))];
+        let stream: Vec<u8> = packets.iter().flatten().copied().collect();
+        for piece in [1, 2, 3, 7, 100, stream.len()] {
+            let found = frames(&mut Framer::new(1000), &stream, piece).unwrap();
+            assert_eq!(found, packets.iter().cloned().map(Frame::Whole).collect::<Vec<_>>(), "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_read_past_and_the_next_packet_is_whole() {
+        let long = publish("dev/1", 300_000, Some(9));
+        let mut stream = long.to_vec();
+        stream.extend_from_slice(&[0xc0, 0]);
+        for piece in [1, 1000, 65_536, stream.len()] {
+            let found = frames(&mut Framer::new(1000), &stream, piece).unwrap();
+            let expected = Frame::Shortened { packet: publish("dev/1", SAMPLE_BYTES, Some(9)), payload_bytes: 300_000 };
+            assert_eq!(found, [expected, Frame::Whole(BytesMut::from(&[0xc0, 0][..]))], "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn a_topic_of_any_length_may_come_with_a_message_that_is_too_long() {
+        let topic = "t".repeat(65_535);
+        let stream = publish(&topic, 500_000, None);
+        let found = frames(&mut Framer::new(0), &stream, 4096).unwrap();
+        assert_eq!(found, [Frame::Shortened { packet: publish(&topic, SAMPLE_BYTES, None), payload_bytes: 500_000 }]);
+    }
+
+    #[test]
+    fn what_is_longer_than_any_limit_is_refused_by_its_header_alone() {
+        let publish_header = [0x30, 0xff, 0xff, 0xff, 0x7f];
+        let error = frames(&mut Framer::new(1000), &publish_header, 5).unwrap_err();
+        assert!(matches!(error, FrameError::TooLong { packet_type: 3, bytes: 0x0fff_ffff, .. }), "{error}");
+        let connect_header = [0x10, 0x80, 0x80, 0x40];
+        assert!(matches!(frames(&mut Framer::new(1 << 22), &connect_header, 1), Err(FrameError::TooLong { packet_type: 1, .. })));
+    }
+
+    #[test]
+    fn a_fifth_byte_of_length_is_malformed() {
+        assert_eq!(frames(&mut Framer::new(10), &[0x30, 0x80, 0x80, 0x80, 0x80], 1), Err(FrameError::EndlessLength(EndlessLength)));
+        assert_eq!(frames(&mut Framer::new(10), &[0x30, 0x80, 0x80, 0x80], 1), Ok(vec![]));
+    }
+
+    #[test]
+    fn room_follows_what_is_missing_but_never_what_is_announced() {
+        let framer = Framer::new(1 << 20);
+        let announced = BytesMut::from(&[0x30, 0x80, 0x80, 0x40][..]);
+        assert_eq!(framer.room(&announced, 512, 4096), 4096);
+        assert_eq!(framer.room(&BytesMut::from(&[0x30, 100][..]), 64, 4096), 100);
+        assert_eq!(framer.room(&BytesMut::new(), 512, 4096), 512);
+    }
+}

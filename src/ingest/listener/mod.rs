@@ -1,0 +1,320 @@
+//! The listener: sensors publish straight to forebay, by MQTT 3.1.1 at QoS 0 and 1.
+//!
+//! It is not a broker: a SUBSCRIBE is refused for each of its filters, and nothing is retained. Devices that need to hear
+//! something want a broker in front, and the client subscribes there. A message at QoS 2 closes the connection: 3.1.1 has
+//! no code for a refusal, and an acknowledgement would promise what is not kept. A will is a message at QoS 0.
+//!
+//! Owns: its sockets, the connections, and the sessions of connected sensors.
+//! Does not own: messages once handed in (the pump's), committed sessions (the ledger's).
+//! Invariants: PUBACK after the commit, in the order of arrival; one connection a client id; everything bounded:
+//! connections, packets, what is unacknowledged, unwritten or half received.
+//! On failure: an error costs the connection it happens on; the sockets stay open.
+//!
+//! `packet` and `frame` say what bytes mean, `wire` moves them, `handshake` lets sensors in, `connection` serves them (`talk`),
+//! `seats` and `session` tell redeliveries from new messages.
+
+mod connection;
+mod error;
+mod frame;
+mod handshake;
+mod packet;
+mod seats;
+mod session;
+mod state;
+mod talk;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Display;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use error::ListenerError;
+pub use state::{Counter, ListenerState};
+
+use super::{Content, Delivery, Intake, IntakeError};
+use crate::clock::SharedClock;
+use crate::config;
+use crate::ledger::Ledger;
+use error::End;
+use seats::Seats;
+
+/// Pause after the system refuses a connection for want of something: files, memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Connections beyond the limit that are told so at the same time; further ones are just closed.
+const MAX_TURNED_AWAY: usize = 32;
+
+/// Memory for packets that don't fit a connection's ordinary buffer, all connections together.
+const LONG_PACKETS_BYTES: usize = 16 << 20;
+
+/// What one connection may do. Tests shrink it.
+#[derive(Debug, Clone)]
+struct Limits {
+    max_message_bytes: usize,
+    max_unacknowledged: usize,
+    /// From the connection to its CONNECT.
+    connect: Duration,
+    /// Silence of a sensor that promised no keep-alive. TCP's own probes find dead peers much earlier.
+    idle: Duration,
+    /// Without progress in writing answers.
+    write: Duration,
+    /// For a long packet to come whole: a megabyte over a poor mobile link.
+    long_packet: Duration,
+    /// For a last answer to be read.
+    farewell: Duration,
+    /// At the daemon's stop, for what is handed in to be committed and acknowledged. Below the stage's deadline.
+    stop: Duration,
+}
+
+impl Limits {
+    fn new(max_message_bytes: usize, max_unacknowledged: usize) -> Self {
+        Self {
+            max_message_bytes,
+            max_unacknowledged: max_unacknowledged.max(1),
+            connect: Duration::from_secs(10),
+            idle: Duration::from_secs(24 * 3600),
+            write: Duration::from_secs(30),
+            long_packet: Duration::from_secs(300),
+            farewell: Duration::from_secs(1),
+            stop: Duration::from_secs(3),
+        }
+    }
+}
+
+/// What all connections use.
+struct Shared {
+    limits: Limits,
+    intake: Intake,
+    ledger: Ledger,
+    clock: SharedClock,
+    state: Arc<ListenerState>,
+    seats: Arc<Seats>,
+    long_packets: Arc<Semaphore>,
+    begun: Instant,
+    stop: CancellationToken,
+}
+
+/// Its sockets are bound; [`Listener::run`] serves them.
+pub struct Listener {
+    sockets: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    max_connections: usize,
+    shared: Shared,
+}
+
+impl Listener {
+    /// Binds all addresses of `settings`. Payloads longer than `max_message_bytes` are refused.
+    ///
+    /// # Errors
+    /// [`ListenerError::Config`] for settings that can't be followed, [`ListenerError::Bind`] for an address that is not to be had.
+    pub async fn bind(
+        settings: &config::Listener,
+        max_message_bytes: usize,
+        intake: Intake,
+        ledger: Ledger,
+        clock: SharedClock,
+        state: Arc<ListenerState>,
+    ) -> Result<Self, ListenerError> {
+        check(settings)?;
+        let mut sockets = Vec::new();
+        for address in &settings.bind {
+            sockets.extend(bind(address, settings.anonymous).await?);
+        }
+        let addresses = sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect();
+        let shared = Shared {
+            limits: Limits::new(max_message_bytes, settings.max_unacknowledged),
+            intake,
+            ledger,
+            clock,
+            state,
+            seats: Arc::default(),
+            long_packets: Arc::new(Semaphore::new(LONG_PACKETS_BYTES)),
+            begun: Instant::now(),
+            stop: CancellationToken::new(),
+        };
+        Ok(Self { sockets, addresses, max_connections: settings.max_connections, shared })
+    }
+
+    /// Where it listens; ports that were left open are filled in.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.addresses.clone()
+    }
+
+    /// Takes connections until `stop`, then lets what is handed in be acknowledged, for a few seconds at most.
+    ///
+    /// # Errors
+    /// None at present: what fails costs one connection.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), ListenerError> {
+        tracing::info!(addresses = ?self.addresses, "the listener takes connections");
+        self.shared.stop = stop.clone();
+        let patience = self.shared.limits.stop + self.shared.limits.farewell;
+        let shared = Arc::new(self.shared);
+        let connections = TaskTracker::new();
+        let slots = Arc::new(Semaphore::new(self.max_connections.min(Semaphore::MAX_PERMITS)));
+        let refusals = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
+        let mut doors = JoinSet::new();
+        for socket in self.sockets {
+            let door =
+                Door { shared: Arc::clone(&shared), connections: connections.clone(), slots: slots.clone(), refusals: refusals.clone() };
+            doors.spawn(door.keep(socket));
+        }
+        stop.cancelled().await;
+        while doors.join_next().await.is_some() {}
+        connections.close();
+        if tokio::time::timeout(patience, connections.wait()).await.is_err() {
+            tracing::warn!(connections = connections.len(), "connections did not end in time and are cut");
+        }
+        Ok(())
+    }
+}
+
+/// Refuses what this version would have to ignore: a sensor believed to be authenticated must be.
+/// Whether a listener could follow `settings`, but for its addresses.
+///
+/// # Errors
+/// [`ListenerError::Config`].
+pub fn check(settings: &config::Listener) -> Result<(), ListenerError> {
+    let keys = [("users_file", &settings.users_file), ("tls_cert", &settings.tls_cert), ("tls_key", &settings.tls_key)];
+    if let Some((key, _)) = keys.iter().find(|(_, value)| value.is_some()) {
+        return Err(ListenerError::Config(format!("listener.{key} is set, but this version has neither accounts nor TLS on its listener")));
+    }
+    if settings.bind.is_empty() {
+        return Err(ListenerError::Config("listener.bind is empty; give an address, or leave out [listener]".to_owned()));
+    }
+    if settings.max_connections == 0 {
+        return Err(ListenerError::Config("listener.max_connections is 0; leave out [listener] to take none".to_owned()));
+    }
+    Ok(())
+}
+
+/// All addresses that `text` stands for.
+async fn bind(text: &str, anonymous: bool) -> Result<Vec<TcpListener>, ListenerError> {
+    let failed = |source: io::Error| ListenerError::Bind { address: text.to_owned(), source };
+    if text.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
+        return Err(ListenerError::Config(format!("listener.bind has \"{text}\", which is not \"host:port\"")));
+    }
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(text).await.map_err(failed)?.collect();
+    let mut sockets = Vec::new();
+    for address in addresses {
+        if !anonymous && !address.ip().is_loopback() {
+            return Err(error::not_loopback(address));
+        }
+        sockets.push(TcpListener::bind(address).await.map_err(failed)?);
+    }
+    Ok(sockets)
+}
+
+/// One socket's loop.
+struct Door {
+    shared: Arc<Shared>,
+    connections: TaskTracker,
+    slots: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+}
+
+impl Door {
+    async fn keep(self, socket: TcpListener) {
+        let stop = self.shared.stop.clone();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                accepted = socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.admit(stream, peer),
+                // The peer's own doing: it was gone before we came.
+                Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
+                // Ours, as a rule: no file descriptors or no memory. The connection waits in the kernel's queue.
+                Err(error) => {
+                    self.shared.complain(&error, "connections can't be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+        if let Err(error) = prepare(&stream) {
+            tracing::debug!(%peer, %error, "a socket can't be prepared");
+            return;
+        }
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            self.connections.spawn(connection::serve(Arc::clone(&self.shared), stream, peer, slot));
+            return;
+        }
+        self.shared.state.refused_by_limit.increase();
+        self.shared.complain(&peer, "there are too many connections; see listener.max_connections");
+        if let Ok(slot) = Arc::clone(&self.refusals).try_acquire_owned() {
+            self.connections.spawn(connection::turn_away(Arc::clone(&self.shared), stream, slot));
+        }
+    }
+}
+
+/// Answers go out at once, and a peer that lost its power is noticed within two minutes, whatever its keep-alive.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    use rustix::net::sockopt;
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(60))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15))?;
+    sockopt::set_tcp_keepcnt(stream, 4)?;
+    Ok(())
+}
+
+impl Shared {
+    /// Warns, but once a second at most: peers must not be able to fill the log.
+    fn complain(&self, about: &dyn Display, message: &'static str) {
+        if self.state.last_complaint.raise(self.begun.elapsed().as_secs() + 1) {
+            tracing::warn!(%about, "{message}");
+        } else {
+            tracing::debug!(%about, "{message}");
+        }
+    }
+
+    /// Counts and logs the end of a connection.
+    fn record(&self, end: &End, peer: SocketAddr, client_id: Option<&str>) {
+        match end {
+            End::TakenOver => self.state.taken_over.increase(),
+            End::Silent => self.state.silent.increase(),
+            end if end.is_protocol_error() => self.state.protocol_errors.increase(),
+            _ => {}
+        }
+        if end.is_protocol_error() || matches!(end, End::NotTaken(_)) {
+            self.complain(&format_args!("{end} (peer {peer}, client id {client_id:?})"), "a connection was closed");
+        } else {
+            tracing::debug!(%peer, ?client_id, reason = %end, "a connection ended");
+        }
+    }
+
+    /// Hands in what nobody waits for; what finds no room is counted.
+    fn offer(&self, content: Content) -> Result<(), End> {
+        self.state.messages_qos0.increase();
+        match self.intake.offer(Delivery { content, mark: None, idempotency: None, receipt: None, hurry: false }) {
+            Ok(()) => Ok(()),
+            Err(IntakeError::Full) => {
+                self.state.qos0_refused.increase();
+                Ok(())
+            }
+            Err(IntakeError::Closed) => Err(End::Stopping),
+        }
+    }
+
+    /// A share of the memory for long packets; waits while it is taken. `None` once the listener is gone.
+    async fn long_share(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let share = u32::try_from(bytes.min(LONG_PACKETS_BYTES)).unwrap_or(u32::MAX);
+        Arc::clone(&self.long_packets).acquire_many_owned(share).await.ok()
+    }
+}

@@ -1,0 +1,26 @@
+//! Room 1, ingest: from a message to a batch.
+
+mod batcher;
+pub mod client;
+pub mod decode;
+mod delivery;
+mod header;
+pub mod http;
+mod latest;
+pub mod listener;
+mod once;
+mod pump;
+mod quarantine;
+mod remember;
+pub mod route;
+pub mod sim;
+mod state;
+mod window;
+
+pub use delivery::{Admitted, Content, Delivery, Intake, IntakeError, Message, Outcome, Receipt, Settled};
+pub use latest::{Latest, TooManySeries};
+pub use once::Once;
+pub use pump::{Parts, Pump};
+pub use remember::remember;
+pub use state::PumpState;
+pub use window::Window;

@@ -1,0 +1,67 @@
+//! What the ledger answers with, beside the nouns that all rooms share.
+
+use crate::model::{CutNumber, InstanceId, Seq, SessionId, SessionMarks, ShipmentNumber, Timestamp};
+
+/// How far everything has come; a watch of it is the wake-up of every worker behind the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Highest committed seq.
+    pub last_seq: Seq,
+    /// Highest sealed seq.
+    pub mark: Seq,
+    /// Last cut sealed.
+    pub last_cut: CutNumber,
+    /// Last shipment begun.
+    pub last_shipment: ShipmentNumber,
+    /// Counts transactions since start; 0 where it was read from the file.
+    pub version: u64,
+}
+
+/// Who this data folder is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The current instance.
+    pub instance: InstanceId,
+    /// The one before, if this began as a fork.
+    pub forked_from: Option<InstanceId>,
+}
+
+/// One batch of the journal, its digest already checked.
+#[derive(Debug, Clone)]
+pub struct JournalEntry {
+    /// Seq of its first reading.
+    pub first_seq: Seq,
+    /// How many readings.
+    pub readings: u64,
+    /// For `columns::decode_journal`; `Err` says what is damaged.
+    pub bytes: Result<Vec<u8>, String>,
+}
+
+impl JournalEntry {
+    /// Seq of its last reading.
+    pub fn last_seq(&self) -> Seq {
+        (self.first_seq + self.readings).saturating_sub(1)
+    }
+}
+
+/// What is sealed and not delivered, of every instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backlog {
+    /// Readings in it.
+    pub readings: u64,
+    /// Bytes of its files that are here.
+    pub bytes: u64,
+    /// When its oldest cut was sealed.
+    pub oldest: Option<Timestamp>,
+}
+
+/// A session of a peer that outlives its connections.
+#[derive(Debug, Clone, Default)]
+pub struct StoredSession {
+    /// Its number, for marks.
+    pub id: SessionId,
+    /// Its marks, as committed.
+    pub marks: SessionMarks,
+    /// Whether it was known before this call.
+    pub present: bool,
+}

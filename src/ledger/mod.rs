@@ -1,0 +1,236 @@
+//! Room 2, the ledger: one SQLite database that makes a batch, and everything that belongs to it, true at once.
+//!
+//! Owns: `forebay.db` and its write connection (one thread), the next seq, the next cut, the next shipment.
+//! Does not own: segment files, sessions in memory, the engine.
+//! Invariants: WAL and synchronous=FULL at every open; the books balance after every transaction; a failed fsync is
+//! never retried: the ledger latches its first `Broken` error and answers every later call with it.
+//! Nobody in this process opens `forebay.db` but through SQLite, not even to copy it: POSIX drops a process's locks on a
+//! file when any descriptor of it is closed, and a shell's `sqlite3` would then take the WAL away under the ledger.
+//! On failure: `Full` changes nothing and may be tried again; `Broken` asks for an orderly exit. A file that is damaged
+//! at the start is set aside in `quarantine/`, and a new one begins with what can be read of its journal and a loss that says so.
+
+mod answers;
+mod audit;
+mod behind;
+mod commit;
+mod error;
+mod instances;
+mod losses;
+mod mark_log;
+mod open;
+mod reader;
+mod readers;
+mod rows;
+mod salvage;
+mod schema;
+mod seal;
+mod segments;
+mod sessions;
+mod shipments;
+mod state;
+mod store;
+mod suspicion;
+#[cfg(test)]
+mod tests;
+mod wal;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+pub use self::answers::{Backlog, Identity, JournalEntry, Progress, StoredSession};
+pub use self::error::LedgerError;
+pub use self::reader::Reader;
+
+use self::readers::Readers;
+use self::store::Store;
+use crate::clock::SharedClock;
+use crate::model::{Batch, Committed, InstanceId, SealedCut, Segment, SegmentName, Shipment, ShipmentNumber};
+use crate::owner::{Gone, Owner};
+
+/// The name of the file in the data folder.
+pub const FILE_NAME: &str = "forebay.db";
+
+/// Calls that may wait for the thread: more than there are callers, so that none waits for its turn to wait.
+const QUEUE: usize = 64;
+
+/// Handle of the ledger's thread. Cheap to clone. Every call is one durable transaction.
+#[derive(Clone)]
+pub struct Ledger {
+    thread: Owner<Store>,
+    readers: Arc<Readers>,
+    identity: watch::Receiver<Identity>,
+    progress: watch::Receiver<Progress>,
+}
+
+/// What to open and as whom.
+#[derive(Clone)]
+pub struct Open {
+    /// This host's id: with another one than recorded, a new instance is due ([`Ledger::begin_if_due`]).
+    pub host_id: String,
+    /// For the times of rows.
+    pub clock: SharedClock,
+}
+
+impl Ledger {
+    /// Opens or creates `forebay.db` in `data_dir` (which exists), checks it, migrates it and starts its thread. What it
+    /// returns is durable, with its name. Blocking.
+    ///
+    /// # Errors
+    /// `Invalid` where the file is of a newer forebay, `Full`, and `Broken` where it can't be read or written. A damaged
+    /// file is none: it is set aside.
+    pub fn open(data_dir: &Path, open: Open) -> Result<Self, LedgerError> {
+        let store = open::open(data_dir, open)?;
+        let (identity, progress) = store.watches();
+        let thread = Owner::start("ledger", store, QUEUE, Store::housekeep);
+        let thread = thread.map_err(|error| LedgerError::Broken(format!("starting the ledger's thread: {error}")))?;
+        Ok(Self { thread, readers: Readers::new(data_dir.join(FILE_NAME)), identity, progress })
+    }
+
+    /// Who this data folder is.
+    pub fn identity(&self) -> Identity {
+        self.identity.borrow().clone()
+    }
+
+    /// A hint after every transaction.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    /// A read-only connection of its own. Blocking; keep it on a blocking thread, for short reads.
+    ///
+    /// # Errors
+    /// `Broken` where the file can't be read.
+    pub fn reader(&self) -> Result<Reader, LedgerError> {
+        Reader::new(&self.readers)
+    }
+
+    /// Commits a batch: returns when it is fsynced. A caller that may have to try again hands in an [`Arc`] of it.
+    ///
+    /// # Errors
+    /// As every call here: `Full` changed nothing and may be tried again, `Invalid` changed nothing, `Broken` is final.
+    pub async fn commit(&self, batch: impl Into<Arc<Batch>>) -> Result<Committed, LedgerError> {
+        let batch = batch.into();
+        self.call(move |store| store.commit(&batch)).await
+    }
+
+    /// Finds or creates the session `name` (for example `listener/sensor-7`, `client/forebay-gw-1`).
+    pub async fn open_session(&self, name: String) -> Result<StoredSession, LedgerError> {
+        self.call(move |store| store.open_session(&name)).await
+    }
+
+    /// Removes the session `name` and its marks; what batches still say of it is left out. Its number is not given again.
+    pub async fn end_session(&self, name: String) -> Result<(), LedgerError> {
+        self.call(move |store| store.end_session(&name)).await
+    }
+
+    /// The one transaction of a seal: segments in, journal range out, mark and series forward.
+    ///
+    /// # Errors
+    /// `Invalid` where the cut does not follow the last one, splits a batch, or its files do not hold its range.
+    pub async fn finish_seal(&self, cut: SealedCut) -> Result<(), LedgerError> {
+        self.call(move |store| store.finish_seal(&cut)).await
+    }
+
+    /// Takes files that the ledger did not know (it is older than they are) and begins a new instance, unless the
+    /// current one has taken nothing yet. Their cuts count as not delivered, under the instance of their name; journal
+    /// batches that a complete one of them holds are removed.
+    ///
+    /// # Errors
+    /// `Invalid` where a cut of that number is known already.
+    pub async fn adopt(&self, segments: Vec<Segment>) -> Result<Identity, LedgerError> {
+        self.call(move |store| store.adopt(&segments)).await
+    }
+
+    /// Whether durable commits are known to be lost, so that a cut the ledger does not know may have been delivered.
+    /// Until [`Ledger::begin_if_due`].
+    pub async fn is_behind(&self) -> Result<bool, LedgerError> {
+        self.call(|store| Ok(store.is_behind())).await
+    }
+
+    /// Begins the new instance that is due where durable commits are lost (then a loss says so too) or the host is another
+    /// one; where [`Ledger::adopt`] began one already, that is new enough. Does nothing where none is due. For the end of
+    /// recovery, which has to compare the files of the old instance with the journal as it is numbered there.
+    pub async fn begin_if_due(&self) -> Result<Identity, LedgerError> {
+        self.call(Store::begin_if_due).await
+    }
+
+    /// Begins a new instance (the hot readings are numbered anew from 1), for the reason given.
+    pub async fn fork(&self, reason: String) -> Result<Identity, LedgerError> {
+        self.call(move |store| store.fork(&reason)).await
+    }
+
+    /// Records a shipment with its manifest's bytes, before anything of it is put. One at a time.
+    ///
+    /// # Errors
+    /// `Invalid` where another is under way, the number does not follow, the cut is not waiting, or a loss is told already.
+    pub async fn begin_shipment(&self, shipment: Shipment) -> Result<(), LedgerError> {
+        self.call(move |store| store.begin_shipment(&shipment)).await
+    }
+
+    /// The shipment is delivered.
+    ///
+    /// # Errors
+    /// `Invalid` where it is not under way.
+    pub async fn finish_shipment(&self, instance: InstanceId, number: ShipmentNumber) -> Result<(), LedgerError> {
+        self.call(move |store| store.finish_shipment(&instance, number)).await
+    }
+
+    /// The shipment under way is given up, and its number and losses are free again. Only for one whose manifest was
+    /// surely never put: one of its files turned out to be damaged.
+    ///
+    /// # Errors
+    /// `Invalid` where it is not under way.
+    pub async fn abandon_shipment(&self, instance: InstanceId, number: ShipmentNumber) -> Result<(), LedgerError> {
+        self.call(move |store| store.abandon_shipment(&instance, number)).await
+    }
+
+    /// The shipment under way can never be delivered, because its names are taken upstream. It is given up, and nothing
+    /// more of `instance` is shipped; its cuts stay sealed.
+    ///
+    /// # Errors
+    /// `Invalid` where it is not under way, or `instance` is the current one.
+    pub async fn set_aside_shipment(&self, instance: InstanceId, number: ShipmentNumber, reason: String) -> Result<(), LedgerError> {
+        self.call(move |store| store.set_aside_shipment(&instance, number, &reason)).await
+    }
+
+    /// What was set aside may be shipped again: whatever was in the way may be gone.
+    pub async fn take_up_set_aside(&self) -> Result<(), LedgerError> {
+        self.call(|store| store.take_up_set_aside()).await
+    }
+
+    /// Delivered segments are about to be removed: they leave the engine and `kept`.
+    ///
+    /// # Errors
+    /// `Invalid` where one of them is not here or not delivered; then none left.
+    pub async fn evict(&self, segments: Vec<SegmentName>) -> Result<(), LedgerError> {
+        self.call(move |store| store.evict(&segments)).await
+    }
+
+    /// A segment failed its digest: it leaves `kept`; undelivered readings in it become a loss. Saying it twice is harmless.
+    ///
+    /// # Errors
+    /// `Invalid` where it is not here or its cut is being shipped.
+    pub async fn mark_damaged(&self, segment: SegmentName, detail: String) -> Result<(), LedgerError> {
+        self.call(move |store| store.mark_damaged(&segment, &detail)).await
+    }
+
+    /// Ends the thread after the calls before it; checkpoints and closes.
+    ///
+    /// # Errors
+    /// The one that was latched, or what the last checkpoint met. Closing twice is none.
+    pub async fn close(&self) -> Result<(), LedgerError> {
+        match self.thread.close(Store::close).await {
+            Err(Gone::Closed) => Ok(()),
+            outcome => outcome?,
+        }
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Store) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.thread.call(job).await?
+    }
+}

@@ -1,0 +1,172 @@
+//! Ranges against a real ledger and real segments, compared with what a plain loop over the readings finds.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::config;
+use crate::ledger::{Ledger, Open};
+use crate::model::{Batch, Reading, Tally};
+use crate::segment::{Demand, Sealer, SealerHandle, SealerState};
+
+/// What a plain loop makes of the values of a bucket.
+type Pick = fn(&[f64]) -> f64;
+
+struct House {
+    _folder: TempDir,
+    ledger: Ledger,
+    dir: SegmentDir,
+    sealer: SealerHandle,
+    stop: CancellationToken,
+}
+
+impl House {
+    fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock: crate::clock::SharedClock = Arc::new(SystemClock);
+        let ledger = Ledger::open(folder.path(), Open { host_id: "host".to_owned(), clock: Arc::clone(&clock) }).unwrap();
+        let dir = SegmentDir::open(folder.path()).unwrap();
+        let state = Arc::new(SealerState::default());
+        let (worker, sealer) = Sealer::new(ledger.clone(), dir.clone(), config::Segment::default(), clock, state);
+        let stop = CancellationToken::new();
+        tokio::spawn(worker.run(stop.clone()));
+        Self { _folder: folder, ledger, dir, sealer, stop }
+    }
+
+    async fn commit(&self, readings: &[Reading]) {
+        let tally = Tally { readings: readings.len() as u64, ..Tally::default() };
+        self.ledger.commit(Batch { readings: readings.to_vec(), tally, ..Batch::default() }).await.unwrap();
+    }
+
+    async fn seal(&self) {
+        self.sealer.seal_now(Demand::Flush).await.unwrap();
+    }
+
+    fn ranges(&self) -> Ranges {
+        Ranges::new(self.ledger.clone(), self.dir.clone())
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// One reading of one of three series each second; every tenth is a text without a value.
+fn readings(places: Range<i64>) -> Vec<Reading> {
+    let reading = |place: i64| Reading {
+        time: Timestamp(1_795_168_800_000_000 + place * 1_000_000),
+        sensor: Arc::from(["a", "b", "a"][place.rem_euclid(3) as usize]),
+        metric: Arc::from(["t", "t", "u"][place.rem_euclid(3) as usize]),
+        value: (place % 10 != 0).then_some(place as f64),
+        text: (place % 10 == 0).then(|| Arc::from("OPEN")),
+        unit: Some(Arc::from("°C")),
+        quality: Some(192),
+        arrived: Timestamp(0),
+        time_source: TimeSource::Sensor,
+    };
+    places.map(reading).collect()
+}
+
+fn question(from: i64, to: i64) -> Question {
+    let at = |place: i64| Timestamp(1_795_168_800_000_000 + place * 1_000_000);
+    Question { sensor: Arc::from("a"), metric: Arc::from("t"), from: at(from), to: at(to) }
+}
+
+/// Two segments and a hot rest, the middle committed last: later seqs have earlier times there.
+async fn filled() -> (House, Vec<Reading>) {
+    let house = House::open();
+    let mut all = Vec::new();
+    for (places, sealed) in [(0..300, true), (600..900, true), (300..600, false)] {
+        let batch = readings(places);
+        house.commit(&batch).await;
+        if sealed {
+            house.seal().await;
+        }
+        all.extend(batch);
+    }
+    all.sort_by_key(|reading| reading.time);
+    (house, all)
+}
+
+#[tokio::test]
+async fn readings_of_journal_and_segments_come_once_and_in_order() {
+    let (house, all) = filled().await;
+    let ranges = house.ranges();
+    let asked = question(100, 750);
+    let expected: Vec<_> = all
+        .iter()
+        .filter(|reading| (&*reading.sensor, &*reading.metric) == ("a", "t") && (asked.from..asked.to).contains(&reading.time))
+        .map(|reading| (reading.time, reading.value, reading.text.clone()))
+        .collect();
+    let found = tokio::task::spawn_blocking(move || ranges.readings(&asked, 10_000)).await.unwrap().unwrap();
+    let shown: Vec<_> = found.readings.iter().map(|point| (point.time, point.value, point.text.clone())).collect();
+    assert_eq!(shown, expected);
+    assert!(!found.more && !found.incomplete);
+    assert_eq!(found.readings[0].unit.as_deref(), Some("°C"));
+}
+
+#[tokio::test]
+async fn a_limit_keeps_the_earliest_and_says_that_there_are_more() {
+    let (house, _) = filled().await;
+    let ranges = house.ranges();
+    let found = tokio::task::spawn_blocking(move || ranges.readings(&question(299, 700), 3)).await.unwrap().unwrap();
+    let places: Vec<_> = found.readings.iter().map(|point| (point.time.0 - 1_795_168_800_000_000) / 1_000_000).collect();
+    assert_eq!((places, found.more), (vec![300, 303, 306], true));
+}
+
+#[tokio::test]
+async fn buckets_agree_with_a_plain_loop() {
+    let (house, all) = filled().await;
+    const STEP: i64 = 60_000_000;
+    let asked = question(0, 900);
+    let values: Vec<_> = all
+        .iter()
+        .filter(|reading| (&*reading.sensor, &*reading.metric) == ("a", "t"))
+        .filter_map(|reading| Some((reading.time.0.div_euclid(STEP) * STEP, reading.value?)))
+        .collect();
+    let expected = |pick: Pick| {
+        let mut times: Vec<_> = values.iter().map(|(time, _)| *time).collect();
+        times.dedup();
+        let of = |time: i64| values.iter().filter(|(found, _)| *found == time).map(|(_, value)| *value).collect::<Vec<_>>();
+        times.into_iter().map(|time| Bucket { time: Timestamp(time), value: pick(&of(time)) }).collect::<Vec<_>>()
+    };
+    let picks: [(Aggregate, Pick); 7] = [
+        (Aggregate::Count, |all| all.len() as f64),
+        (Aggregate::Sum, |all| all.iter().sum()),
+        (Aggregate::Avg, |all| all.iter().sum::<f64>() / all.len() as f64),
+        (Aggregate::Min, |all| all.iter().copied().fold(f64::MAX, f64::min)),
+        (Aggregate::Max, |all| all.iter().copied().fold(f64::MIN, f64::max)),
+        (Aggregate::First, |all| all[0]),
+        (Aggregate::Last, |all| all[all.len() - 1]),
+    ];
+    for (aggregate, pick) in picks {
+        let (ranges, asked) = (house.ranges(), asked.clone());
+        let found = tokio::task::spawn_blocking(move || ranges.buckets(&asked, STEP, aggregate)).await.unwrap().unwrap();
+        assert_eq!(found.buckets, expected(pick), "{aggregate:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_makes_too_many_buckets_is_refused() {
+    let house = House::open();
+    house.commit(&readings(0..40_000)).await;
+    let ranges = house.ranges();
+    let found = tokio::task::spawn_blocking(move || ranges.buckets(&question(0, 40_000), 1, Aggregate::Avg)).await.unwrap();
+    assert!(matches!(found, Err(RangeError::TooManyBuckets)), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_segment_that_can_not_be_read_is_left_out_and_said() {
+    let (house, _) = filled().await;
+    let segment = house.ledger.reader().unwrap().segments().unwrap().remove(0);
+    std::fs::write(house.dir.path(&segment.name), b"not Parquet").unwrap();
+    let ranges = house.ranges();
+    let found = tokio::task::spawn_blocking(move || ranges.readings(&question(0, 900), 10_000)).await.unwrap().unwrap();
+    assert_eq!((found.readings.len(), found.incomplete), (200, true));
+}

@@ -1,0 +1,406 @@
+//! The folder of segments: the sole creator and remover of its files.
+//!
+//! Owns: `<data_dir>/segments/`, the pins, the set of verified names. Does not own: which segments exist (the ledger).
+//! Invariants: folders 0700 and files 0600; a file gets its final name by a rename in its own folder; a pinned file is
+//! not removed; a new folder is durable before a file is put into it.
+//! On failure: nothing is half done but temporary files, which recovery removes.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::error::SegmentError;
+use super::verified::Verified;
+use crate::disk;
+use crate::model::{FileKind, SegmentName};
+
+/// Files of one name in quarantine; beyond it the last one is replaced.
+const MAX_NAMESAKES: u32 = 16;
+
+/// Handle of the folder. Cheap to clone.
+#[derive(Clone)]
+pub struct SegmentDir {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    root: PathBuf,
+    quarantine: PathBuf,
+    /// Held while a date folder is made for a file, or removed after its last.
+    folders: Mutex<()>,
+    pins: Mutex<HashMap<SegmentName, usize>>,
+    bytes: AtomicU64,
+    verified: Verified,
+}
+
+/// What is in the folder.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Segments by name, with their sizes in bytes; sorted.
+    pub segments: Vec<(SegmentName, u64)>,
+    /// Files that were not complete when the process ended.
+    pub temporary: Vec<PathBuf>,
+    /// What forebay did not put there.
+    pub foreign: Vec<PathBuf>,
+}
+
+/// What became of a file that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone, durably.
+    Removed,
+    /// Someone reads it; try again later.
+    Pinned,
+    /// It was not there.
+    Absent,
+}
+
+/// Keeps files from being removed for as long as it lives.
+pub struct Pin {
+    dir: SegmentDir,
+    names: Vec<SegmentName>,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut pins = self.dir.pins();
+        for name in &self.names {
+            if let Some(count) = pins.get_mut(name) {
+                *count -= 1;
+                if *count == 0 {
+                    pins.remove(name);
+                }
+            }
+        }
+    }
+}
+
+/// A file under its temporary name; removed when it is dropped before it got its final one.
+pub(super) struct Temporary {
+    dir: SegmentDir,
+    name: SegmentName,
+    path: PathBuf,
+}
+
+impl Temporary {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file its final name. Durable after [`SegmentDir::sync`].
+    pub(super) fn rename(&self) -> Result<(), SegmentError> {
+        let target = self.dir.path(&self.name);
+        let bytes = size(&self.path)?;
+        fs::rename(&self.path, &target).map_err(|error| SegmentError::io("rename", &self.path, &error))?;
+        self.dir.inner.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Absent after the rename; what else can't be removed now is removed at the next start.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl SegmentDir {
+    /// Opens `segments/` and `quarantine/` in `data_dir` (which exists), making what is missing.
+    ///
+    /// # Errors
+    /// A folder that can't be made, read or synced.
+    pub fn open(data_dir: &Path) -> Result<Self, SegmentError> {
+        let (root, quarantine) = (data_dir.join("segments"), data_dir.join("quarantine"));
+        make_folder(&root)?;
+        make_folder(&quarantine)?;
+        for kind in [FileKind::Readings, FileKind::Records] {
+            make_folder(&root.join(kind.as_str()))?;
+        }
+        let inner = Inner {
+            root,
+            quarantine,
+            folders: Mutex::default(),
+            pins: Mutex::default(),
+            bytes: AtomicU64::new(0),
+            verified: Verified::new(),
+        };
+        let dir = Self { inner: Arc::new(inner) };
+        let bytes = dir.list()?.segments.iter().map(|(_, bytes)| bytes).sum();
+        dir.inner.bytes.store(bytes, Ordering::Relaxed);
+        Ok(dir)
+    }
+
+    /// The folder all names are relative to.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// Where the file of `name` is, if it is here.
+    pub fn path(&self, name: &SegmentName) -> PathBuf {
+        self.inner.root.join(name.to_string())
+    }
+
+    /// The segments whose digests this process has checked.
+    pub fn verified(&self) -> &Verified {
+        &self.inner.verified
+    }
+
+    /// Bytes of all segments.
+    pub fn bytes_on_disk(&self) -> u64 {
+        self.inner.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the files of `names` from being removed while the answer lives.
+    pub fn pin(&self, names: &[SegmentName]) -> Pin {
+        let mut pins = self.pins();
+        for name in names {
+            *pins.entry(name.clone()).or_default() += 1;
+        }
+        drop(pins);
+        Pin { dir: self.clone(), names: names.to_vec() }
+    }
+
+    /// Removes the file of `name`, and its date folder with the last file. The ledger has let go of it before.
+    ///
+    /// # Errors
+    /// A file that can't be removed, a folder that can't be synced.
+    pub fn remove(&self, name: &SegmentName) -> Result<Removal, SegmentError> {
+        // Held through the removal, so that no pin comes in between.
+        let pins = self.pins();
+        if pins.contains_key(name) {
+            return Ok(Removal::Pinned);
+        }
+        let path = self.path(name);
+        let bytes = match size(&path) {
+            Ok(bytes) => bytes,
+            Err(SegmentError::Missing(_)) => return Ok(Removal::Absent),
+            Err(error) => return Err(error),
+        };
+        self.inner.verified.remove(name);
+        fs::remove_file(&path).map_err(|error| SegmentError::io("remove", &path, &error))?;
+        drop(pins);
+        self.inner.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.leave_folder(name)?;
+        Ok(Removal::Removed)
+    }
+
+    /// Moves the damaged file of `name` to `quarantine/`, with `why` in a text beside it, and says where it is now.
+    ///
+    /// # Errors
+    /// A file that is missing or can't be moved.
+    pub fn quarantine(&self, name: &SegmentName, why: &str) -> Result<PathBuf, SegmentError> {
+        self.inner.verified.remove(name);
+        let path = self.path(name);
+        let bytes = size(&path)?;
+        let target = self.quarantine_path(name);
+        fs::rename(&path, &target).map_err(|error| SegmentError::io("move to quarantine", &path, &error))?;
+        self.inner.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        sync_folder(&self.inner.quarantine)?;
+        self.leave_folder(name)?;
+        if let Err(error) = fs::write(target.with_extension("why.txt"), format!("{name}: {why}\n")) {
+            tracing::warn!(segment = %name, %error, "a quarantined file has no note beside it");
+        }
+        Ok(target)
+    }
+
+    /// Everything in the folder: names and sizes, no contents.
+    ///
+    /// # Errors
+    /// A folder that can't be read.
+    pub fn list(&self) -> Result<Listing, SegmentError> {
+        let mut listing = Listing::default();
+        for kind in [FileKind::Readings, FileKind::Records] {
+            for (folder, folder_name) in entries(&self.inner.root.join(kind.as_str()))? {
+                if !folder.is_dir() {
+                    listing.foreign.push(folder);
+                    continue;
+                }
+                for (file, file_name) in entries(&folder)? {
+                    let name = format!("{}/{folder_name}/{file_name}", kind.as_str());
+                    if name.ends_with(disk::TEMP_SUFFIX) {
+                        listing.temporary.push(file);
+                    } else if let Ok(name) = name.parse() {
+                        let bytes = size(&file)?;
+                        listing.segments.push((name, bytes));
+                    } else {
+                        listing.foreign.push(file);
+                    }
+                }
+            }
+        }
+        listing.segments.sort_unstable();
+        Ok(listing)
+    }
+
+    /// Removes a temporary file that an earlier process left.
+    pub(super) fn remove_temporary(&self, path: &Path) -> Result<(), SegmentError> {
+        fs::remove_file(path).map_err(|error| SegmentError::io("remove", path, &error))
+    }
+
+    /// Begins the file of `name` under its temporary name.
+    pub(super) fn create(&self, name: &SegmentName) -> Result<(Temporary, File), SegmentError> {
+        let path = disk::temp_path(&self.path(name));
+        let _folders = self.inner.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        make_folder(disk::folder_of(&path))?;
+        let file = disk::create_file(&path).map_err(|error| SegmentError::io("create", &path, &error))?;
+        Ok((Temporary { dir: self.clone(), name: name.clone(), path }, file))
+    }
+
+    /// Makes the names in the folders of `names` durable.
+    pub(super) fn sync<'a>(&self, names: impl Iterator<Item = &'a SegmentName>) -> Result<(), SegmentError> {
+        let mut folders: Vec<_> = names.map(|name| disk::folder_of(&self.path(name)).to_owned()).collect();
+        folders.sort_unstable();
+        folders.dedup();
+        folders.iter().try_for_each(|folder| sync_folder(folder))
+    }
+
+    /// After a file has left its date folder: removes the folder if it was the last, and makes that durable.
+    fn leave_folder(&self, name: &SegmentName) -> Result<(), SegmentError> {
+        let path = self.path(name);
+        let folder = disk::folder_of(&path);
+        let _folders = self.inner.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        match fs::remove_dir(folder) {
+            Ok(()) => sync_folder(disk::folder_of(folder)),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => sync_folder(folder),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(SegmentError::io("remove", folder, &error)),
+        }
+    }
+
+    fn quarantine_path(&self, name: &SegmentName) -> PathBuf {
+        let SegmentName { kind, date, instance, cut } = name;
+        let path = |suffix: &str| self.inner.quarantine.join(format!("{}-{date}-{instance}-{cut:010}{suffix}.parquet", kind.as_str()));
+        let namesakes = (2..=MAX_NAMESAKES).map(|place| path(&format!("-{place}")));
+        let free = std::iter::once(path("")).chain(namesakes).find(|path| !path.exists());
+        free.unwrap_or_else(|| path(&format!("-{MAX_NAMESAKES}")))
+    }
+
+    fn pins(&self) -> MutexGuard<'_, HashMap<SegmentName, usize>> {
+        self.inner.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn size(path: &Path) -> Result<u64, SegmentError> {
+    fs::metadata(path).map(|metadata| metadata.len()).map_err(|error| SegmentError::io("look at", path, &error))
+}
+
+/// Makes `folder` for its owner alone, durably, unless it is there.
+fn make_folder(folder: &Path) -> Result<(), SegmentError> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => sync_folder(disk::folder_of(folder)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) => Err(SegmentError::io("make", folder, &error)),
+    }
+}
+
+fn sync_folder(folder: &Path) -> Result<(), SegmentError> {
+    disk::sync_folder(folder).map_err(|error| SegmentError::io("sync", folder, &error))
+}
+
+/// The entries of `folder` with their names as far as they are UTF-8.
+fn entries(folder: &Path) -> Result<Vec<(PathBuf, String)>, SegmentError> {
+    let failed = |error: io::Error| SegmentError::io("read", folder, &error);
+    let entry = |entry: io::Result<fs::DirEntry>| entry.map(|entry| (entry.path(), entry.file_name().to_string_lossy().into_owned()));
+    fs::read_dir(folder).map_err(failed)?.map(entry).collect::<Result<_, _>>().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::model::{Day, InstanceId};
+
+    fn name(day: i64, cut: u64) -> SegmentName {
+        SegmentName::new(FileKind::Readings, Some(Day(day)), "00000000000000aa".parse::<InstanceId>().unwrap(), cut)
+    }
+
+    fn put(dir: &SegmentDir, name: &SegmentName) {
+        let (temporary, mut file) = dir.create(name).unwrap();
+        file.write_all(b"12345").unwrap();
+        temporary.rename().unwrap();
+    }
+
+    #[test]
+    fn files_and_folders_are_for_their_owner_alone() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = SegmentDir::open(scratch.path()).unwrap();
+        put(&dir, &name(1, 1));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&dir.path(&name(1, 1))), 0o600);
+        assert_eq!(mode(dir.path(&name(1, 1)).parent().unwrap()), 0o700);
+        assert_eq!(mode(&scratch.path().join("segments")), 0o700);
+        assert_eq!(mode(&scratch.path().join("quarantine")), 0o700);
+    }
+
+    #[test]
+    fn the_listing_tells_segments_from_temporary_and_foreign_files() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = SegmentDir::open(scratch.path()).unwrap();
+        put(&dir, &name(2, 7));
+        put(&dir, &name(1, 9));
+        let (left, _file) = dir.create(&name(1, 10)).unwrap();
+        let foreign = dir.path(&name(1, 9)).with_file_name("notes.txt");
+        fs::write(&foreign, "mine").unwrap();
+        let expected =
+            Listing { segments: vec![(name(1, 9), 5), (name(2, 7), 5)], temporary: vec![left.path().to_owned()], foreign: vec![foreign] };
+        assert_eq!(dir.list().unwrap(), expected);
+        assert_eq!(dir.bytes_on_disk(), 10);
+        assert_eq!(SegmentDir::open(scratch.path()).unwrap().bytes_on_disk(), 10);
+    }
+
+    #[test]
+    fn a_temporary_file_that_gets_no_name_is_removed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = SegmentDir::open(scratch.path()).unwrap();
+        drop(dir.create(&name(1, 1)).unwrap());
+        assert_eq!(dir.list().unwrap(), Listing::default());
+    }
+
+    #[test]
+    fn a_pinned_file_stays_until_the_last_pin_is_gone() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = SegmentDir::open(scratch.path()).unwrap();
+        put(&dir, &name(1, 1));
+        let (first, second) = (dir.pin(&[name(1, 1)]), dir.pin(&[name(1, 1)]));
+        drop(first);
+        assert_eq!(dir.remove(&name(1, 1)).unwrap(), Removal::Pinned);
+        drop(second);
+        assert_eq!(dir.remove(&name(1, 1)).unwrap(), Removal::Removed);
+        assert_eq!(dir.remove(&name(1, 1)).unwrap(), Removal::Absent);
+        assert_eq!(dir.bytes_on_disk(), 0);
+    }
+
+    #[test]
+    fn a_date_folder_goes_with_its_last_file() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = SegmentDir::open(scratch.path()).unwrap();
+        put(&dir, &name(1, 1));
+        put(&dir, &name(1, 2));
+        let folder = dir.path(&name(1, 1)).parent().unwrap().to_owned();
+        dir.remove(&name(1, 1)).unwrap();
+        assert!(folder.exists());
+        dir.remove(&name(1, 2)).unwrap();
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn quarantine_keeps_every_file_and_the_reason() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = SegmentDir::open(scratch.path()).unwrap();
+        put(&dir, &name(1, 1));
+        dir.verified().insert(name(1, 1));
+        let first = dir.quarantine(&name(1, 1), "wrong digest").unwrap();
+        put(&dir, &name(1, 1));
+        let second = dir.quarantine(&name(1, 1), "again").unwrap();
+        assert_ne!(first, second);
+        assert_eq!(fs::read(&first).unwrap(), b"12345");
+        assert!(fs::read_to_string(first.with_extension("why.txt")).unwrap().contains("wrong digest"));
+        assert!(!dir.verified().contains(&name(1, 1)) && dir.bytes_on_disk() == 0);
+    }
+}

@@ -1,0 +1,49 @@
+//! Room 3, segments: from the journal to sealed, verified Parquet files.
+//!
+//! Owns: the files below `segments/` ([`SegmentDir`] alone creates and removes them), when to cut, and every byte of
+//! Parquet that is written or read. Does not own: the mark, the journal, which segments exist (the ledger), what is kept
+//! (retention), what is delivered (upload).
+//! Invariants: a file is complete under its final name or absent; a segment is read back and compared before it gets its
+//! name; the journal lets go of a range only in the transaction that records its segments; damage is moved aside, never
+//! deleted.
+//! On failure: `Full` and `Corrupt` leave the readings in the journal and are tried again; `Broken` asks for an orderly
+//! exit, and [`recover`] sorts out what is left at the next start.
+//!
+//! The way of a cut: `policy` says when, `gather` reads the journal, `order` sorts and splits by day, `writer` and
+//! `encoding` make the files, `verify` reads them back, `seal` takes them through their steps, `sealer` is the worker.
+
+mod directory;
+mod encoding;
+mod error;
+mod gather;
+mod gathered;
+mod inspect;
+mod layout;
+mod order;
+mod policy;
+mod read;
+mod recovery;
+mod scrubber;
+mod seal;
+mod sealer;
+mod state;
+mod verified;
+mod verify;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use directory::{Listing, Pin, Removal, SegmentDir};
+pub use error::SegmentError;
+pub use inspect::{Inspected, SeqRange, inspect_bytes, inspect_file};
+pub use layout::{Origin, records_schema};
+pub use policy::Demand;
+pub use read::{SegmentReader, read};
+pub use recovery::{Recovered, recover};
+pub use scrubber::{Scrubber, condemn};
+pub use sealer::{Sealer, SealerHandle};
+pub use state::SealerState;
+pub use verified::Verified;
+pub use verify::digest_file;
+pub use writer::{Written, write_readings};

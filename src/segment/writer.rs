@@ -1,0 +1,102 @@
+//! Rows to Parquet bytes.
+
+use std::io::{self, Write};
+
+use arrow::array::{Float64Array, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::error::ArrowError;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use sha2::{Digest as _, Sha256};
+
+use super::encoding;
+use super::error::SegmentError;
+use super::gathered::Gathered;
+use super::layout::{Origin, column, reading_properties, record_properties};
+use super::order;
+use crate::model::{Digest, FileKind};
+
+/// Rows handed to the Parquet writer, and compared, at once: about a megabyte.
+pub(super) const CHUNK_ROWS: usize = 16_384;
+
+/// What a written file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Its size.
+    pub bytes: u64,
+    /// Of all its bytes.
+    pub sha256: Digest,
+    /// Rows in it.
+    pub rows: u64,
+}
+
+/// What one file is to hold: some rows of a batch, in an order.
+#[derive(Clone, Copy)]
+pub(super) struct Sheet<'a> {
+    pub(super) kind: FileKind,
+    pub(super) batch: &'a RecordBatch,
+    pub(super) rows: &'a [u32],
+}
+
+impl Sheet<'_> {
+    /// At most `count` rows from the place `start` on.
+    pub(super) fn chunk(&self, start: usize, count: usize) -> Result<RecordBatch, ArrowError> {
+        let rows = self.rows.get(start..self.rows.len().min(start.saturating_add(count))).unwrap_or_default();
+        take_record_batch(self.batch, &UInt32Array::from(rows.to_vec()))
+    }
+
+    fn properties(&self, origin: &Origin) -> Result<WriterProperties, ArrowError> {
+        Ok(match self.kind {
+            FileKind::Readings => reading_properties(origin, encoding::choose(column::<Float64Array>(self.batch, "value")?, self.rows)),
+            FileKind::Records => record_properties(origin),
+        })
+    }
+}
+
+/// Counts and digests what passes through.
+struct Measured<W> {
+    inner: W,
+    digest: Sha256,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Measured<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.digest.update(bytes.get(..written).unwrap_or(bytes));
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Writes `sheet` to `to` as Parquet.
+pub(super) fn write_sheet<W: Write + Send>(to: W, sheet: Sheet<'_>, origin: &Origin) -> Result<Written, ParquetError> {
+    // Without the Arrow schema in the metadata, dictionaries are read as the plain words that the Parquet schema says.
+    let options = ArrowWriterOptions::new().with_properties(sheet.properties(origin)?).with_skip_arrow_metadata(true);
+    let mut measured = Measured { inner: to, digest: Sha256::new(), bytes: 0 };
+    let mut writer = ArrowWriter::try_new_with_options(&mut measured, sheet.batch.schema(), options)?;
+    for start in (0..sheet.rows.len()).step_by(CHUNK_ROWS) {
+        writer.write(&sheet.chunk(start, CHUNK_ROWS)?)?;
+    }
+    writer.close()?;
+    Ok(Written { bytes: measured.bytes, sha256: Digest(measured.digest.finalize().into()), rows: sheet.rows.len() as u64 })
+}
+
+/// Writes `readings` (of `columns::hot_schema`, in any order) to `to` as one Parquet file, as a seal would: sorted, with
+/// the same encodings and metadata. Not split by day.
+///
+/// # Errors
+/// What `to` says; columns of another schema.
+pub fn write_readings<W: Write + Send>(to: W, readings: &RecordBatch, origin: &Origin) -> Result<Written, SegmentError> {
+    let mut gathered = Gathered::with_capacity(readings.num_rows());
+    let sorted = gathered.add(readings).and_then(|()| gathered.finish()).and_then(|batch| Ok((order::by_series(&batch)?, batch)));
+    let (rows, batch) = sorted.map_err(|error| SegmentError::arrow("readings", &error))?;
+    let sheet = Sheet { kind: FileKind::Readings, batch: &batch, rows: &rows };
+    write_sheet(to, sheet, origin).map_err(|error| SegmentError::parquet("write", "readings".as_ref(), error))
+}

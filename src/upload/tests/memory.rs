@@ -1,0 +1,155 @@
+//! An upstream in memory that fails by script.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Read;
+use std::sync::{Mutex, MutexGuard};
+
+use bytes::Bytes;
+use futures::FutureExt;
+
+use crate::model::Digest;
+use crate::upload::{Answer, Body, Put, Upstream, UpstreamError};
+
+/// What goes wrong with a put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// It is not done, and says so.
+    Fail,
+    /// It is not done, and no answer ever comes.
+    HangBefore,
+    /// It is done, and no answer ever comes.
+    HangAfter,
+    /// It is done, and the answer is lost.
+    DropReply,
+    /// Half of it goes over the line, and nothing of it is kept.
+    Half,
+    /// It is refused.
+    Refuse,
+}
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Bytes>,
+    /// What each coming put meets; then all is well.
+    script: VecDeque<Fault>,
+    established: bool,
+    down: bool,
+    puts: Vec<String>,
+}
+
+/// The upstream. Its objects survive every crash of the gateway.
+#[derive(Default)]
+pub struct Memory {
+    state: Mutex<State>,
+}
+
+impl Memory {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// The next puts meet `faults`.
+    pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.state().script = faults.into_iter().collect();
+    }
+
+    pub fn set_down(&self, down: bool) {
+        self.state().down = down;
+    }
+
+    pub fn objects(&self) -> BTreeMap<String, Bytes> {
+        self.state().objects.clone()
+    }
+
+    pub fn insert(&self, key: &str, bytes: &[u8]) {
+        self.state().objects.insert(key.to_owned(), Bytes::copy_from_slice(bytes));
+    }
+
+    pub fn remove(&self, key: &str) {
+        self.state().objects.remove(key);
+    }
+
+    /// Keys of all puts that arrived, in order, with repetitions.
+    pub fn puts(&self) -> Vec<String> {
+        self.state().puts.clone()
+    }
+
+    fn reach(&self) -> Result<MutexGuard<'_, State>, UpstreamError> {
+        let state = self.state();
+        if state.down {
+            Err(UpstreamError::Transient("the link is down".to_owned()))
+        } else if !state.established {
+            Err(UpstreamError::Unmarked("nobody was here yet".to_owned()))
+        } else {
+            Ok(state)
+        }
+    }
+
+    fn put(&self, key: &str, body: &Body) -> Result<Put, UpstreamError> {
+        let source = |detail: String| UpstreamError::Source { key: key.to_owned(), detail };
+        let mut bytes = Vec::new();
+        body.open().and_then(|mut from| from.read_to_end(&mut bytes)).map_err(|error| source(error.to_string()))?;
+        if Digest::of(&bytes) != body.sha256 {
+            return Err(source("its digest is another".to_owned()));
+        }
+        let mut state = self.reach()?;
+        match state.objects.get(key).map(|there| Digest::of(there)) {
+            Some(found) if found == body.sha256 => Ok(Put::SameAlready),
+            Some(found) => Err(UpstreamError::Conflict { key: key.to_owned(), found }),
+            None => {
+                state.objects.insert(key.to_owned(), bytes.into());
+                Ok(Put::Stored)
+            }
+        }
+    }
+}
+
+impl Upstream for Memory {
+    fn put_new<'a>(&'a self, key: &'a str, body: Body) -> Answer<'a, Put> {
+        let fault = {
+            let mut state = self.state();
+            state.puts.push(key.to_owned());
+            state.script.pop_front().unwrap_or(Fault::None)
+        };
+        async move {
+            match fault {
+                Fault::None => self.put(key, &body),
+                Fault::Fail => Err(UpstreamError::Transient("no".to_owned())),
+                Fault::HangBefore => std::future::pending().await,
+                Fault::HangAfter => {
+                    let _ = self.put(key, &body);
+                    std::future::pending().await
+                }
+                Fault::DropReply => {
+                    let _ = self.put(key, &body);
+                    Err(UpstreamError::Ambiguous("reset".to_owned()))
+                }
+                Fault::Half => Err(UpstreamError::Ambiguous("reset in the middle".to_owned())),
+                Fault::Refuse => Err(UpstreamError::Permanent("403".to_owned())),
+            }
+        }
+        .boxed()
+    }
+
+    fn find<'a>(&'a self, key: &'a str) -> Answer<'a, Option<Digest>> {
+        async move { Ok(self.reach()?.objects.get(key).map(|bytes| Digest::of(bytes))) }.boxed()
+    }
+
+    fn probe(&self) -> Answer<'_, ()> {
+        async { self.reach().map(drop) }.boxed()
+    }
+
+    fn establish(&self) -> Answer<'_, ()> {
+        async {
+            self.state().established = true;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn describe(&self) -> String {
+        "memory".to_owned()
+    }
+}

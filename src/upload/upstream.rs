@@ -1,0 +1,177 @@
+//! The seam to upstream: what every place that takes cuts can do, whether it is a directory, S3 or a collector.
+//!
+//! A put is create-only and compared by digest, so it may be repeated as often as it takes: the answer to "did it
+//! arrive?" is to put it again. That is what settles a timeout, a lost reply and a crash alike.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+use super::UploadError;
+use super::file::FileUpstream;
+use crate::model::Digest;
+
+/// What a put did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It was not there, and is now, durably.
+    Stored,
+    /// It was there with the same bytes, durably.
+    SameAlready,
+}
+
+/// Why upstream did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamError {
+    /// No way, no room, too busy: surely not done; try again later.
+    #[error("{0}")]
+    Transient(String),
+    /// It may or may not have been done: ask, or do it again.
+    #[error("no answer: {0}")]
+    Ambiguous(String),
+    /// Surely not done, and trying again alone won't help: a person has to change something.
+    #[error("refused: {0}")]
+    Permanent(String),
+    /// The name is taken by other bytes.
+    #[error("\"{key}\" is there already with other content, SHA-256 {found}")]
+    Conflict {
+        /// The name.
+        key: String,
+        /// What is there.
+        found: Digest,
+    },
+    /// The place does not know us: the mark that the first use leaves there is missing.
+    #[error("{0}")]
+    Unmarked(String),
+    /// Our own bytes can't be read, or are not what their digest says; nothing was stored.
+    #[error("can't send \"{key}\": {detail}")]
+    Source {
+        /// The name.
+        key: String,
+        /// What is wrong with them.
+        detail: String,
+    },
+}
+
+/// What is put: bytes with their size and digest, read as a stream so that a large segment costs no memory.
+#[derive(Debug, Clone)]
+pub struct Body {
+    /// Where they are.
+    pub content: Content,
+    /// How many.
+    pub bytes: u64,
+    /// Their digest, known beforehand.
+    pub sha256: Digest,
+}
+
+/// Where the bytes of a [`Body`] are.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// In memory.
+    Memory(Bytes),
+    /// In a local file, which does not change.
+    File(PathBuf),
+}
+
+impl Body {
+    /// A body in memory.
+    pub fn memory(bytes: impl Into<Bytes>) -> Self {
+        let content = bytes.into();
+        Self { bytes: content.len() as u64, sha256: Digest::of(&content), content: Content::Memory(content) }
+    }
+
+    /// A body in a file of `bytes` bytes with the digest `sha256`, which whoever reads it checks.
+    pub fn file(path: PathBuf, bytes: u64, sha256: Digest) -> Self {
+        Self { content: Content::File(path), bytes, sha256 }
+    }
+
+    /// Opens it for reading; blocking.
+    ///
+    /// # Errors
+    /// The file can't be opened.
+    pub fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        Ok(match &self.content {
+            Content::Memory(bytes) => Box::new(io::Cursor::new(bytes.clone())),
+            Content::File(path) => Box::new(File::open(path)?),
+        })
+    }
+}
+
+/// The answer of an upstream.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, UpstreamError>>;
+
+/// A place that takes cuts. Keys are relative, `/`-separated, and made of our own names alone.
+pub trait Upstream: Send + Sync {
+    /// Puts `body` under `key` if nothing is there. What is there is compared by digest, never replaced. When this
+    /// returns a [`Put`], the bytes are durable, complete and equal to the digest; a reader never sees a part of them.
+    fn put_new<'a>(&'a self, key: &'a str, body: Body) -> Answer<'a, Put>;
+
+    /// The digest of what is stored under `key`, if anything is.
+    fn find<'a>(&'a self, key: &'a str) -> Answer<'a, Option<Digest>>;
+
+    /// Cheaply: is there a way, and is the place ours?
+    fn probe(&self) -> Answer<'_, ()>;
+
+    /// Makes the place ready. The caller knows that nothing was ever delivered from here.
+    fn establish(&self) -> Answer<'_, ()>;
+
+    /// The place, for logs and status; without secrets.
+    fn describe(&self) -> String;
+}
+
+/// The upstream at `url`: `file:///path`, or a plain absolute or relative path.
+///
+/// # Errors
+/// [`UploadError::Config`].
+pub fn open(url: &str) -> Result<Arc<dyn Upstream>, UploadError> {
+    let root = local_path(url)?;
+    Ok(Arc::new(FileUpstream::new(root)))
+}
+
+/// The folder that `url` means.
+pub(super) fn local_path(url: &str) -> Result<PathBuf, UploadError> {
+    let config = |rule: &str| Err(UploadError::Config(format!("upstream \"{url}\": {rule}")));
+    let path = match url.split_once(':') {
+        Some(("s3" | "https" | "http", _)) => return config("s3: and https: come with a later version; use file:///path"),
+        Some(("file", rest)) => match rest.strip_prefix("//") {
+            Some(path) if path.starts_with('/') => path,
+            Some(path) => path.strip_prefix("localhost").filter(|path| path.starts_with('/')).unwrap_or_default(),
+            None => rest,
+        },
+        Some((scheme, rest)) if rest.starts_with("//") => return config(&format!("\"{scheme}:\" is not known; use file:///path")),
+        _ => url,
+    };
+    if path.is_empty() { config("it names no folder; write it like file:///path") } else { Ok(PathBuf::from(path)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_named_by_url_or_path() {
+        for (url, path) in [
+            ("file:///mnt/lake", "/mnt/lake"),
+            ("file://localhost/mnt/lake", "/mnt/lake"),
+            ("file:/mnt/lake", "/mnt/lake"),
+            ("/mnt/lake", "/mnt/lake"),
+            ("lake", "lake"),
+            ("./a:b", "./a:b"),
+        ] {
+            assert_eq!(local_path(url).unwrap(), PathBuf::from(path), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_folder_is_a_configuration_error_that_says_what_to_write() {
+        for url in ["", "file:", "file://", "file://host/share", "s3://bucket/x", "https://host/x", "ftp://host/x"] {
+            let error = local_path(url).unwrap_err();
+            assert_eq!(error.kind(), crate::error::ErrorKind::Config);
+            assert!(error.to_string().contains("file:///path"), "{error}");
+        }
+    }
+}
