@@ -52,6 +52,21 @@ pub fn leave_the_end_to_the_daemon() {
     }
 }
 
+/// Closes what whoever started the daemon left open in it, but for the standard streams: a descriptor is a way out that no
+/// later layer takes away.
+pub fn close_what_was_inherited() {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
+    // Collected first: the listing itself is a descriptor, which is closed with it.
+    let open: Vec<i32> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > libc::STDERR_FILENO) {
+        #[expect(unsafe_code, reason = "a descriptor that nothing here owns can only be closed by its number")]
+        // SAFETY: called first in the process, before anything of it owns a descriptor. One that is gone is no harm.
+        unsafe {
+            libc::close(descriptor);
+        }
+    }
+}
+
 /// Limits this process, whose DuckDB is open; says which layers hold. A layer that the system does not grant is left out.
 ///
 /// # Errors

@@ -42,6 +42,7 @@ enum ChildError {
 
 /// `forebay engine`: obeys the daemon on standard input until it is gone. Call it before any thread is started.
 pub fn child_main() -> ExitCode {
+    isolation::close_what_was_inherited();
     isolation::leave_the_end_to_the_daemon();
     match Control::inherited().map_err(ChildError::from).and_then(obey) {
         Ok(()) => ExitCode::SUCCESS,

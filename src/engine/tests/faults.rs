@@ -153,12 +153,11 @@ async fn the_child_has_no_environment_and_no_descriptors_of_ours_and_goes_when_i
     until("ready", || handle.state().phase() == Phase::Ready).await;
     let pid = engine_of(&bench);
     assert_eq!(fs::read_to_string(format!("/proc/{pid}/environ")).unwrap(), "MALLOC_ARENA_MAX=2\0");
-    let ledger = bench.folder.path().join("forebay.db");
-    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
-    for target in open {
+    // Its complaints go where ours go, wherever that is.
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten().filter(|fd| fd.file_name() != "2");
+    for target in open.filter_map(|fd| fs::read_link(fd.path()).ok()) {
         let path = target.display().to_string();
-        let expected = ["socket:", "/dev/null", "pipe:", "anon_inode:"].iter().any(|own| path.starts_with(own));
-        assert!(target != ledger && (expected || path.starts_with("/dev/pts") || path.starts_with("/tmp")), "{path}");
+        assert!(["socket:", "/dev/null", "pipe:", "anon_inode:"].iter().any(|own| path.starts_with(own)), "{path}");
     }
     bench.stop.cancel();
     until("its end", || !fs::exists(format!("/proc/{pid}")).unwrap()).await;
