@@ -39,7 +39,7 @@
 //! Rooms import those before them and never those after: model, config, ledger, ingest, segment, upload, engine, range, status,
 //! api, daemon, cli. Below them all is the base, which imports the model and no other room: [`disk`] (what makes a file
 //! durable), [`owner`] (a thread that owns a blocking resource), [`tasks`] (the supervisor), [`clock`], [`error`], [`memory`],
-//! [`failpoints`] and the pauses between attempts. Third-party names are fenced: SQLite is spoken in `ledger` alone, DuckDB in
+//! [`failpoints`], TLS and the pauses between attempts. Third-party names are fenced: SQLite is spoken in `ledger` alone, DuckDB in
 //! `engine`, MQTT in `ingest`, Parquet in `segment`, object stores in `upload`, HTTP servers in `api`. A test checks it.
 //!
 //! # Invariants
@@ -82,4 +82,5 @@ pub mod range;
 pub mod segment;
 pub mod status;
 pub mod tasks;
+pub mod tls;
 pub mod upload;

@@ -10,7 +10,7 @@ use crate::upload;
 pub fn check(config: &Config) -> Vec<DaemonError> {
     let mut found: Vec<DaemonError> = Vec::new();
     found.extend(Decoder::new(&config.route, &config.ingest).err().map(Into::into));
-    let upstream = config.upstream.as_ref().and_then(|upstream| upload::open(&upstream.url).err());
+    let upstream = config.upstream.as_ref().and_then(|upstream| upload::open(upstream).err());
     found.extend(upstream.map(Into::into));
     let client = config.mqtt.as_ref().and_then(|mqtt| client::check(mqtt, &config.gateway.id).err());
     found.extend(client.map(Into::into));

@@ -39,7 +39,7 @@ pub struct Rooms {
 pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result<Rooms, DaemonError> {
     // Wrong routes and a wrong upstream are told before anything is touched.
     let decoder = Decoder::new(&config.route, &config.ingest)?;
-    let upstream = config.upstream.as_ref().map(|upstream| upload::open(&upstream.url)).transpose()?;
+    let upstream = config.upstream.as_ref().map(upload::open).transpose()?;
     let ground = Ground::open(&config, clock, tasks).await?;
     let (intake, latest, pump) = ground.start_pump(decoder).await?;
     let sealer = ground.start_sealer();

@@ -38,7 +38,9 @@ impl UploadError {
             Self::Config(_) => ErrorKind::Config,
             Self::Lake(_) | Self::Interrupted(_) => ErrorKind::Transient,
             Self::Upstream(error) => match error {
-                UpstreamError::Transient(_) | UpstreamError::Ambiguous(_) | UpstreamError::Unmarked(_) => ErrorKind::Transient,
+                UpstreamError::Transient(_) | UpstreamError::Busy { .. } | UpstreamError::Ambiguous(_) | UpstreamError::Unmarked(_) => {
+                    ErrorKind::Transient
+                }
                 UpstreamError::Permanent(_) | UpstreamError::Conflict { .. } => ErrorKind::Invalid,
                 UpstreamError::Source { .. } => ErrorKind::Corrupt,
             },

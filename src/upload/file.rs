@@ -14,12 +14,15 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, TryLockError};
+use std::thread;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
+use super::pace::Pace;
 use super::upstream::{Answer, Body, Put, Upstream, UpstreamError};
 use crate::disk;
 use crate::model::Digest;
@@ -32,17 +35,21 @@ const MARK_TEXT: &str = "This folder is a forebay lake. forebay writes nothing h
 /// Read and written at a time; large enough that the system calls don't count.
 const CHUNK_BYTES: usize = 256 << 10;
 
+/// Written at a time where the rate is limited.
+const PACED_BYTES: usize = 16 << 10;
+
 /// A folder that takes cuts.
 #[derive(Clone)]
 pub struct FileUpstream {
     root: Arc<PathBuf>,
+    pace: Arc<Pace>,
     busy: Arc<Mutex<()>>,
 }
 
 impl FileUpstream {
     /// The folder `root`; nothing is touched yet.
-    pub fn new(root: PathBuf) -> Self {
-        Self { root: Arc::new(root), busy: Arc::default() }
+    pub fn new(root: PathBuf, pace: Arc<Pace>) -> Self {
+        Self { root: Arc::new(root), pace, busy: Arc::default() }
     }
 
     /// Runs `work` on a blocking thread, unless an earlier work still hangs there.
@@ -54,7 +61,7 @@ impl FileUpstream {
                 Err(TryLockError::Poisoned(one)) => one.into_inner(),
                 Err(TryLockError::WouldBlock) => return Err(UpstreamError::Transient("an earlier access still hangs".to_owned())),
             };
-            work(&Root(&this.root))
+            work(&Root { path: &this.root, pace: &this.pace })
         });
         async move { task.await.unwrap_or_else(|error| Err(UpstreamError::Ambiguous(error.to_string()))) }.boxed()
     }
@@ -75,6 +82,11 @@ impl Upstream for FileUpstream {
         })
     }
 
+    fn get<'a>(&'a self, key: &'a str, max_bytes: u64) -> Answer<'a, Option<Bytes>> {
+        let key = key.to_owned();
+        self.run(move |root| root.get(&key, max_bytes))
+    }
+
     fn probe(&self) -> Answer<'_, ()> {
         self.run(|root| root.check_mark())
     }
@@ -89,16 +101,19 @@ impl Upstream for FileUpstream {
 }
 
 /// The root, on a blocking thread.
-struct Root<'a>(&'a Path);
+struct Root<'a> {
+    path: &'a Path,
+    pace: &'a Pace,
+}
 
 impl Root<'_> {
     fn check_mark(&self) -> Result<(), UpstreamError> {
-        let mark = self.0.join(MARK);
+        let mark = self.path.join(MARK);
         match fs::symlink_metadata(&mark) {
             Ok(_) => Ok(()),
             Err(error) if is_absent(&error) => Err(UpstreamError::Unmarked(format!(
                 "the lake at {} is not there: {} is missing; is it mounted? (after moving a lake: touch that file)",
-                self.0.display(),
+                self.path.display(),
                 mark.display()
             ))),
             Err(error) => Err(failed("look at", &mark, &error)),
@@ -106,20 +121,20 @@ impl Root<'_> {
     }
 
     fn establish(&self) -> Result<(), UpstreamError> {
-        match fs::create_dir(self.0) {
+        match fs::create_dir(self.path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed("create the folder", self.0, &error)),
+            Err(error) => return Err(failed("create the folder", self.path, &error)),
             Ok(()) => {
-                let parent = disk::folder_of(self.0);
+                let parent = disk::folder_of(self.path);
                 disk::sync_folder(parent).map_err(|error| failed("sync", parent, &error))?;
             }
         }
-        let mark = self.0.join(MARK);
+        let mark = self.path.join(MARK);
         let write = || {
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&mark)?;
             file.write_all(MARK_TEXT.as_bytes())?;
             file.sync_all()?;
-            disk::sync_folder(self.0)
+            disk::sync_folder(self.path)
         };
         write().map_err(|error| failed("write", &mark, &error))
     }
@@ -127,7 +142,7 @@ impl Root<'_> {
     /// Where `key` is stored; refuses a key that leads elsewhere.
     fn path(&self, key: &str) -> Result<PathBuf, UpstreamError> {
         let plain = !key.is_empty() && Path::new(key).components().all(|part| matches!(part, Component::Normal(_)));
-        if plain { Ok(self.0.join(key)) } else { Err(UpstreamError::Permanent(format!("\"{key}\" is not a key"))) }
+        if plain { Ok(self.path.join(key)) } else { Err(UpstreamError::Permanent(format!("\"{key}\" is not a key"))) }
     }
 
     fn put_new(&self, key: &str, body: &Body) -> Result<Put, UpstreamError> {
@@ -138,7 +153,7 @@ impl Root<'_> {
         }
         let part = part_of(&target);
         self.make_folders(&target)?;
-        write_part(&part, key, body)?;
+        write_part(&part, key, body, self.pace)?;
         fail::fail_point!("upload.file_before_rename");
         match publish(&part, &target) {
             Ok(()) => {}
@@ -156,6 +171,17 @@ impl Root<'_> {
         Ok(Put::Stored)
     }
 
+    fn get(&self, key: &str, max_bytes: u64) -> Result<Option<Bytes>, UpstreamError> {
+        self.check_mark()?;
+        let path = self.path(key)?;
+        match fs::metadata(&path).and_then(|found| if found.len() > max_bytes { Ok(None) } else { fs::read(&path).map(Some) }) {
+            Ok(Some(bytes)) => Ok(Some(bytes.into())),
+            Ok(None) => Err(UpstreamError::Permanent(format!("\"{key}\" is there with more than {max_bytes} bytes"))),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(failed("read", &path, &error)),
+        }
+    }
+
     /// Settles a put of what is there: a crash may have left it renamed and not yet durable.
     fn same(&self, key: &str, target: &Path, found: Digest, body: &Body) -> Result<Put, UpstreamError> {
         if found != body.sha256 {
@@ -168,7 +194,7 @@ impl Root<'_> {
 
     /// The folders between the root and `target`, nearest to the root first.
     fn folders<'a>(&self, target: &'a Path) -> Vec<&'a Path> {
-        let mut folders: Vec<_> = target.ancestors().skip(1).take_while(|folder| *folder != self.0).collect();
+        let mut folders: Vec<_> = target.ancestors().skip(1).take_while(|folder| *folder != self.path).collect();
         folders.reverse();
         folders
     }
@@ -187,7 +213,7 @@ impl Root<'_> {
 
     /// Every level, whether made now or before a crash: syncing a clean folder costs next to nothing.
     fn sync_folders(&self, target: &Path) -> Result<(), UpstreamError> {
-        let levels = self.folders(target).into_iter().rev().chain([self.0]);
+        let levels = self.folders(target).into_iter().rev().chain([self.path]);
         levels.into_iter().try_for_each(|folder| disk::sync_folder(folder).map_err(|error| failed("sync", folder, &error)))
     }
 }
@@ -198,7 +224,7 @@ fn part_of(target: &Path) -> PathBuf {
     target.with_file_name(format!(".{name}.part"))
 }
 
-fn write_part(part: &Path, key: &str, body: &Body) -> Result<(), UpstreamError> {
+fn write_part(part: &Path, key: &str, body: &Body, pace: &Pace) -> Result<(), UpstreamError> {
     let source = |detail: String| UpstreamError::Source { key: key.to_owned(), detail };
     let mut from = body.open().map_err(|error| source(error.to_string()))?;
     // A file left by a crash is not continued: what of it is durable is unknown.
@@ -208,7 +234,13 @@ fn write_part(part: &Path, key: &str, body: &Body) -> Result<(), UpstreamError> 
     }
     let mut to = OpenOptions::new().write(true).create_new(true).open(part).map_err(|error| failed("create", part, &error))?;
     let unread = |error: io::Error| source(error.to_string());
-    let found = digest_while(&mut from, unread, |chunk| to.write_all(chunk).map_err(|error| failed("write", part, &error)))?;
+    let mut write = |chunk: &[u8]| {
+        chunk.chunks(PACED_BYTES).try_for_each(|piece| {
+            thread::sleep(pace.charge(piece.len()));
+            to.write_all(piece)
+        })
+    };
+    let found = digest_while(&mut from, unread, |chunk| write(chunk).map_err(|error| failed("write", part, &error)))?;
     if found != body.sha256 {
         let _ = fs::remove_file(part);
         return Err(source(format!("its SHA-256 is {found}, not {}", body.sha256)));

@@ -137,10 +137,13 @@ impl Inner {
         Ok(())
     }
 
-    /// Puts `body`, at the configured rate and with a deadline by its size.
+    /// Puts `body`, with a deadline by its size.
     async fn put(&self, key: &str, body: Body) -> Result<Put, UploadError> {
-        tokio::time::sleep(self.charge(body.bytes)).await;
-        let deadline = ANSWER_TIME + Duration::from_secs(body.bytes / SLOWEST_BYTES_PER_S);
+        let slowest = match self.settings.rate_limit.0 {
+            0 => SLOWEST_BYTES_PER_S,
+            limit => SLOWEST_BYTES_PER_S.min(limit / 2).max(1),
+        };
+        let deadline = ANSWER_TIME + Duration::from_secs(body.bytes / slowest);
         let put = within(deadline, self.upstream.put_new(key, body)).await?;
         tracing::debug!(key, ?put, "put");
         Ok(put)

@@ -7,17 +7,15 @@
 //! A mode is a method that returns the next mode. Online: ship until there is nothing, then wait for a hint. Probing: is
 //! there a way? Pausing: there is, but an attempt failed, so wait. Offline: there is none, so look again and again.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::UploadError;
 use super::link::{LinkMode, LinkState};
-use super::pace::Pace;
 use super::shipping::Shipped;
 use super::upstream::{Upstream, UpstreamError};
 use crate::backoff::Backoff;
@@ -85,7 +83,6 @@ pub(super) struct Inner {
     pub(super) sealer_state: Arc<SealerState>,
     sealer: Option<SealerHandle>,
     kick: Arc<Notify>,
-    pace: Mutex<Pace>,
     /// Upstream knew us, since the start.
     known: AtomicBool,
 }
@@ -103,11 +100,6 @@ impl Inner {
     /// Runs `work` on a blocking thread.
     pub(super) async fn block<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, UploadError> {
         tokio::task::spawn_blocking(work).await.map_err(|error| UploadError::Interrupted(error.to_string()))
-    }
-
-    /// How long to wait before sending `bytes`, by the rate limit.
-    pub(super) fn charge(&self, bytes: u64) -> Duration {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner).charge(Instant::now(), bytes)
     }
 
     /// Is there a way, and is the place ours? At the first use it is made ours.
@@ -154,21 +146,8 @@ impl Uploader {
         let Setup { ledger, dir, upstream, settings, gateway, clock, link, sealer, sealer_state } = setup;
         let kick = Arc::new(Notify::new());
         let handle = UploaderHandle { kick: Arc::clone(&kick) };
-        let pace = Mutex::new(Pace::new(settings.rate_limit.0));
-        let inner = Inner {
-            ledger,
-            dir,
-            upstream,
-            settings,
-            gateway,
-            clock,
-            link,
-            sealer_state,
-            sealer,
-            kick,
-            pace,
-            known: AtomicBool::new(false),
-        };
+        let inner =
+            Inner { ledger, dir, upstream, settings, gateway, clock, link, sealer_state, sealer, kick, known: AtomicBool::new(false) };
         (Self { inner: Arc::new(inner) }, handle)
     }
 

@@ -7,12 +7,15 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use super::UploadError;
 use super::file::FileUpstream;
+use super::pace::Pace;
+use crate::config;
 use crate::model::Digest;
 
 /// What a put did.
@@ -30,6 +33,14 @@ pub enum UpstreamError {
     /// No way, no room, too busy: surely not done; try again later.
     #[error("{0}")]
     Transient(String),
+    /// It asks for patience (429, 503): surely not done; try again, but not before `retry_after`.
+    #[error("{detail}")]
+    Busy {
+        /// What it said.
+        detail: String,
+        /// How long to leave it alone.
+        retry_after: Duration,
+    },
     /// It may or may not have been done: ask, or do it again.
     #[error("no answer: {0}")]
     Ambiguous(String),
@@ -113,6 +124,9 @@ pub trait Upstream: Send + Sync {
     /// The digest of what is stored under `key`, if anything is.
     fn find<'a>(&'a self, key: &'a str) -> Answer<'a, Option<Digest>>;
 
+    /// What is stored under `key`, if anything is; of at most `max_bytes`, more is [`UpstreamError::Permanent`].
+    fn get<'a>(&'a self, key: &'a str, max_bytes: u64) -> Answer<'a, Option<Bytes>>;
+
     /// Cheaply: is there a way, and is the place ours?
     fn probe(&self) -> Answer<'_, ()>;
 
@@ -123,13 +137,14 @@ pub trait Upstream: Send + Sync {
     fn describe(&self) -> String;
 }
 
-/// The upstream at `url`: `file:///path`, or a plain absolute or relative path.
+/// The upstream that `settings` name: `file:///path`, or a plain absolute or relative path. It keeps to the rate limit.
 ///
 /// # Errors
 /// [`UploadError::Config`].
-pub fn open(url: &str) -> Result<Arc<dyn Upstream>, UploadError> {
-    let root = local_path(url)?;
-    Ok(Arc::new(FileUpstream::new(root)))
+pub fn open(settings: &config::Upstream) -> Result<Arc<dyn Upstream>, UploadError> {
+    let pace = Arc::new(Pace::new(settings.rate_limit.0));
+    let root = local_path(&settings.url)?;
+    Ok(Arc::new(FileUpstream::new(root, pace)))
 }
 
 /// The folder that `url` means.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::memory::Memory;
@@ -57,7 +58,7 @@ async fn memory_conforms() {
 async fn a_folder_conforms() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("lake");
-    conforms(&FileUpstream::new(root.clone())).await;
+    conforms(&FileUpstream::new(root.clone(), Arc::default())).await;
     assert_eq!(fs::read(root.join(KEY)).unwrap(), b"one");
     assert_eq!(leftovers(&root), Vec::<String>::new());
 }
@@ -78,7 +79,7 @@ fn leftovers(root: &Path) -> Vec<String> {
 
 async fn lake() -> (tempfile::TempDir, FileUpstream) {
     let folder = tempfile::tempdir().unwrap();
-    let upstream = FileUpstream::new(folder.path().join("lake"));
+    let upstream = FileUpstream::new(folder.path().join("lake"), Arc::default());
     upstream.establish().await.unwrap();
     (folder, upstream)
 }
@@ -86,7 +87,7 @@ async fn lake() -> (tempfile::TempDir, FileUpstream) {
 #[tokio::test]
 async fn a_folder_is_not_made_where_its_parent_is_missing() {
     let folder = tempfile::tempdir().unwrap();
-    let upstream = FileUpstream::new(folder.path().join("not/there/lake"));
+    let upstream = FileUpstream::new(folder.path().join("not/there/lake"), Arc::default());
     let error = upstream.establish().await.unwrap_err();
     assert!(matches!(&error, UpstreamError::Transient(text) if text.contains("not/there/lake")), "{error}");
     assert!(!folder.path().join("not").exists());

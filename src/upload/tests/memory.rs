@@ -137,6 +137,10 @@ impl Upstream for Memory {
         async move { Ok(self.reach()?.objects.get(key).map(|bytes| Digest::of(bytes))) }.boxed()
     }
 
+    fn get<'a>(&'a self, key: &'a str, _max_bytes: u64) -> Answer<'a, Option<Bytes>> {
+        async move { Ok(self.reach()?.objects.get(key).cloned()) }.boxed()
+    }
+
     fn probe(&self) -> Answer<'_, ()> {
         async { self.reach().map(drop) }.boxed()
     }

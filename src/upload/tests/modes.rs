@@ -83,7 +83,7 @@ async fn a_refusal_is_tried_again_at_the_longest_pause_and_blocks_nothing_but_it
 async fn a_lake_folder_that_vanishes_and_comes_back_ends_complete() {
     let gateway = Gateway::new();
     let (lake, away) = (gateway.folder.path().join("lake"), gateway.folder.path().join("away"));
-    let running = gateway.start(Arc::new(FileUpstream::new(lake.clone())));
+    let running = gateway.start(Arc::new(FileUpstream::new(lake.clone(), Arc::default())));
     gateway.seal(6).await;
     until("the first cut is there", || gateway.books().delivered == 6).await;
 
@@ -95,7 +95,7 @@ async fn a_lake_folder_that_vanishes_and_comes_back_ends_complete() {
     fs::create_dir(&lake).unwrap();
     running.stop().await;
     let gateway = gateway.reopen().await;
-    let running = gateway.start(Arc::new(FileUpstream::new(lake.clone())));
+    let running = gateway.start(Arc::new(FileUpstream::new(lake.clone(), Arc::default())));
     until("it is offline", || running.link.status().state == LinkMode::Offline).await;
     assert_eq!(fs::read_dir(&lake).unwrap().count(), 0);
 
@@ -146,7 +146,7 @@ async fn when_the_link_is_back_what_is_hot_is_sealed_and_sent_at_once() {
 async fn a_lake_that_goes_before_its_first_shipment_is_not_made_again_elsewhere() {
     let gateway = Gateway::new();
     let lake = gateway.folder.path().join("lake");
-    let running = gateway.start(Arc::new(FileUpstream::new(lake.clone())));
+    let running = gateway.start(Arc::new(FileUpstream::new(lake.clone(), Arc::default())));
     until("it is online", || running.link.status().state == LinkMode::Online).await;
     fs::rename(&lake, gateway.folder.path().join("away")).unwrap();
     until("it is offline", || running.link.status().state == LinkMode::Offline).await;

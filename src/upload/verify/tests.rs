@@ -28,7 +28,7 @@ impl Scene {
     }
 
     async fn ship(&self) {
-        self.gateway.drain(Arc::new(FileUpstream::new(self.lake.clone()))).await;
+        self.gateway.drain(Arc::new(FileUpstream::new(self.lake.clone(), Arc::default()))).await;
     }
 
     /// The path of a file of cut `cut`: 0 is the earlier day's (odd places), 1 the later day's.
