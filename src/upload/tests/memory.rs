@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -15,6 +16,8 @@ use crate::upload::{Answer, Body, Put, Upstream, UpstreamError};
 pub enum Fault {
     /// Nothing.
     None,
+    /// It is done, after a while.
+    Slow,
     /// It is not done, and says so.
     Fail,
     /// It is not done, and no answer ever comes.
@@ -116,6 +119,10 @@ impl Upstream for Memory {
         async move {
             match fault {
                 Fault::None => self.put(key, &body),
+                Fault::Slow => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    self.put(key, &body)
+                }
                 Fault::Fail => Err(UpstreamError::Transient("no".to_owned())),
                 Fault::HangBefore => std::future::pending().await,
                 Fault::HangAfter => {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fixture::{Gateway, clock, until};
 use super::memory::{Fault, Memory};
-use crate::config::{self, ByteSize, Period};
+use crate::config::{self, Period};
 use crate::segment::Sealer;
 use crate::upload::{FileUpstream, LinkMode, MARK, verify};
 
@@ -110,10 +110,9 @@ async fn a_lake_folder_that_vanishes_and_comes_back_ends_complete() {
 #[tokio::test]
 async fn a_shipment_under_way_is_finished_before_it_stops() {
     let mut gateway = Gateway::new();
-    // The second and the third put each wait until the one before is paid for.
-    let bytes: u64 = gateway.seal(10).await.iter().map(|segment| segment.bytes).sum();
-    gateway.settings.rate_limit = ByteSize(bytes * 4);
+    gateway.seal(10).await;
     let upstream = Arc::new(Memory::default());
+    upstream.script([Fault::Slow; 3]);
     let running = gateway.start(upstream.clone());
     until("it is under way", || upstream.puts().len() == 1).await;
     assert!(gateway.open_shipment().is_some());
