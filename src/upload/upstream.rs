@@ -130,6 +130,9 @@ pub trait Upstream: Send + Sync {
     /// Cheaply: is there a way, and is the place ours?
     fn probe(&self) -> Answer<'_, ()>;
 
+    /// Bytes of bodies handed to the line since the start, counted chunk by chunk as they go: by it a put shows that it moves.
+    fn sent_bytes(&self) -> u64;
+
     /// Makes the place ready. The caller knows that nothing was ever delivered from here.
     fn establish(&self) -> Answer<'_, ()>;
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tempfile::TempDir;
 
-use super::{Ledger, LedgerError, Open, Reader};
+use super::{Ledger, LedgerError, Open, Reader, Refusals, Retry};
 use crate::clock::Clock;
 use crate::model::{
     Batch, Books, CutNumber, Day, Digest, FileKind, InstanceId, Reading, Record, SealedCut, Segment, SegmentName, Seq, SeriesKey,

@@ -4,4 +4,6 @@ mod conformance;
 pub(super) mod fixture;
 mod memory;
 mod modes;
+mod refusals;
 mod shipments;
+mod waiting;
