@@ -249,7 +249,7 @@ mod tests {
                 .count()
         };
         assert_eq!(at_once(&mut policy, 1000..1000 + 29 * 20), 29, "one each time");
-        assert_eq!(at_once(&mut policy, 2000..3200), 20 + 19, "then as many as the minutes since");
+        assert_eq!(at_once(&mut policy, 2000..3200), 7 + 20, "then what is left, and one a minute");
         assert_eq!(at_once(&mut policy, 3200..3800), 10);
         assert!(policy.admit(Demand::Flush, secs(3800)), "a flush always");
     }

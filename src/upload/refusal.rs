@@ -21,7 +21,7 @@ use crate::model::{CutNumber, Shipment, Timestamp};
 const REFUSED_FOR: Duration = Duration::from_secs(86_400);
 
 /// How long a put that got no answer may still be under way, in a proxy for example: after it, asking settles the matter.
-const SETTLED_AFTER: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(120) };
+const SETTLED_AFTER: Duration = if cfg!(test) { Duration::from_secs(1) } else { Duration::from_secs(120) };
 
 /// Whether the manifest of the shipment under way may be upstream, or on its way there, without our knowing.
 #[derive(Debug)]
@@ -51,6 +51,11 @@ impl Doubt {
     /// The put had no effect.
     pub(super) fn surely_not_done(&mut self) {
         self.since = self.before;
+    }
+
+    /// The put got no answer, and until now it may have had an effect.
+    pub(super) fn no_answer(&mut self) {
+        self.since = Some(Instant::now());
     }
 
     /// It is not upstream now: then it will not come any more either, if its last put is long ago.

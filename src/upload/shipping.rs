@@ -128,8 +128,10 @@ impl Inner {
         }
         doubt.begin();
         let outcome = self.put(&key, Body::memory(shipment.manifest.clone())).await;
-        if !matches!(outcome, Ok(_) | Err(UpstreamError::Ambiguous(_))) {
-            doubt.surely_not_done();
+        match &outcome {
+            Ok(_) => {}
+            Err(UpstreamError::Ambiguous(_)) => doubt.no_answer(),
+            Err(_) => doubt.surely_not_done(),
         }
         match outcome {
             Err(UpstreamError::Permanent(reason)) => return self.refused(shipment, doubt, reason).await,

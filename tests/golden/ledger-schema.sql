@@ -1,4 +1,4 @@
--- user_version 1
+-- user_version 2
 CREATE TABLE instances (
     id integer primary key,
     name text not null unique,
@@ -130,4 +130,11 @@ CREATE TABLE idempotency (
     id integer primary key,
     digest blob not null unique,
     received integer not null
+) strict;
+CREATE TABLE refused (
+    cut integer primary key references cuts (id) on delete cascade,
+    reason text not null,
+    since integer not null,
+    again integer,
+    times integer not null
 ) strict;

@@ -167,7 +167,7 @@ async fn a_probe_that_is_refused_is_shown_and_not_repeated_at_once() {
 #[tokio::test]
 async fn what_may_have_been_delivered_is_not_refused_before_that_is_known() {
     let mut gateway = Gateway::new();
-    gateway.settings.retry_max = Period(Duration::from_millis(20));
+    gateway.settings.retry_max = Period(Duration::from_millis(200));
     gateway.seal(4).await;
     let upstream = Arc::new(Memory::default());
     // The manifest's put gets no answer; then nothing is taken any more.
@@ -197,8 +197,9 @@ async fn a_refusal_outlives_a_kill_and_a_start_tries_again() {
     let gateway = gateway.reopen().await;
     assert_eq!(gateway.read(|reader| reader.refusals()).unwrap().reason, "403");
     upstream.refuse(|_| false);
-    gateway.drain(upstream.clone()).await;
+    let running = gateway.start(upstream.clone());
     until("it is there", || gateway.books().delivered == 12).await;
+    running.stop().await;
     is_whole(&upstream.objects(), 3);
 }
 
