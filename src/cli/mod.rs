@@ -13,6 +13,7 @@ mod sim;
 mod status;
 mod table;
 mod verify;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

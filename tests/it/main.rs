@@ -9,3 +9,4 @@ mod sql;
 mod story;
 mod support;
 mod tidy;
+mod watching;
