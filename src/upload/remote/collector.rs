@@ -10,14 +10,11 @@ use reqwest::{Client, Method, Request, StatusCode, Url};
 
 use super::content_type;
 use super::refusal::judge;
-use super::wire::{Reply, Use, Wire, client, one_line};
+use super::wire::{Reply, Use, client, one_line};
 use crate::config;
 use crate::model::Digest;
 use crate::upload::UploadError;
 use crate::upload::upstream::{Body, UpstreamError};
-
-/// A name under which nothing ever is: who finds something there is no collector.
-const NEVER_THERE: &str = ".forebay-probe";
 
 const DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
@@ -83,25 +80,6 @@ impl Collector {
     /// What a refusal means.
     pub fn refused(status: StatusCode, headers: &HeaderMap, said: &str) -> UpstreamError {
         judge(status, headers, &one_line(said))
-    }
-
-    /// Is a collector there, and does it know us? It must find nothing under a name that is never there.
-    pub async fn probe(&self, wire: &Wire) -> Result<(), UpstreamError> {
-        let mut reply = wire.ask(self.request(Method::HEAD, NEVER_THERE, None)?).await?;
-        if matches!(reply.status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) {
-            reply = wire.ask(self.request(Method::GET, NEVER_THERE, None)?).await?;
-        }
-        match reply.status {
-            StatusCode::NOT_FOUND => Ok(()),
-            status if status.is_success() => {
-                let found = format!("{status} for {NEVER_THERE}, which is never there: no collector answers (a captive portal?)");
-                Err(UpstreamError::Transient(found))
-            }
-            status => {
-                let said = reply.excerpt().await;
-                Err(Self::refused(status, &reply.headers, &said))
-            }
-        }
     }
 
     /// Its URL, in which there are no secrets.

@@ -34,6 +34,9 @@ use crate::model::Digest;
 /// More than any object of a lake has; what is longer is none.
 const MAX_OBJECT_BYTES: u64 = 1 << 30;
 
+/// A name under which nothing ever is: who finds something there answers for everything.
+const NEVER_THERE: &str = ".forebay-probe";
+
 /// A place across a network.
 pub struct Remote {
     wire: Wire,
@@ -137,8 +140,24 @@ impl Remote {
         }
         let digest = reply.digest(MAX_OBJECT_BYTES).await?;
         // Nothing vouches for these bytes: let it be sure at least that not everything is answered with them.
-        self.probe().await?;
+        self.find_nothing().await?;
         digest.map(Some).ok_or_else(|| UpstreamError::Permanent(format!("\"{key}\" is there with more than {MAX_OBJECT_BYTES} bytes")))
+    }
+
+    /// Asks for what is never there. A captive portal has an answer to that too, and a collector has none.
+    async fn find_nothing(&self) -> Result<(), UpstreamError> {
+        let mut reply = self.ask(Method::HEAD, NEVER_THERE).await?;
+        if matches!(reply.status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) {
+            reply = self.ask(Method::GET, NEVER_THERE).await?;
+        }
+        match reply.status {
+            StatusCode::NOT_FOUND => Ok(()),
+            status if status.is_success() => {
+                let text = format!("{status} for {NEVER_THERE}, which is never there: no lake answers here (a captive portal?)");
+                Err(UpstreamError::Transient(text))
+            }
+            _ => Err(self.refused(reply).await),
+        }
     }
 
     /// What is stored under `key`, if anything is, unread.
@@ -178,7 +197,7 @@ impl Upstream for Remote {
     fn probe(&self) -> Answer<'_, ()> {
         match &self.place {
             Place::S3(s3) => s3.probe(&self.wire).boxed(),
-            Place::Collector(collector) => collector.probe(&self.wire).boxed(),
+            Place::Collector(_) => self.find_nothing().boxed(),
         }
     }
 
