@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::load::Problem;
-use super::{Config, Mqtt, WhenFull};
+use super::{Config, Mqtt, Upstream, WhenFull};
 
 /// Below this there is no room for the ledger, a segment being written and the reserve.
 const MIN_CAP: u64 = 16 << 20;
@@ -31,7 +31,8 @@ impl Config {
     fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let mqtt = self.mqtt.iter_mut().flat_map(|m| [&mut m.password_file, &mut m.ca_file, &mut m.cert_file, &mut m.key_file]);
         let listener = self.listener.iter_mut().flat_map(|l| [&mut l.users_file, &mut l.tls_cert, &mut l.tls_key]);
-        mqtt.chain(listener).chain([&mut self.api.token_file]).flatten()
+        let upstream = self.upstream.iter_mut().flat_map(|u| [&mut u.credentials_file, &mut u.token_file, &mut u.ca_file]);
+        mqtt.chain(listener).chain(upstream).chain([&mut self.api.token_file]).flatten()
     }
 }
 
@@ -127,18 +128,28 @@ fn storage(config: &Config, found: &mut Vec<Problem>) {
     rule(found, cap.0 >= MIN_CAP, "retention.cap", cap, "must be at least 16MiB");
     let thins = config.retention.when_full == WhenFull::Thin;
     rule(found, !thins, "retention.when_full", "thin", "is not there yet; use drop_oldest or refuse");
-    if let Some(upstream) = &config.upstream {
-        rule(found, !upstream.url.is_empty(), "upstream.url", &upstream.url, "must name a lake, for example \"file:///srv/lake\"");
-        let (min, max) = (upstream.retry_min, upstream.retry_max);
-        rule(
-            found,
-            !min.0.is_zero() && min <= max,
-            "upstream.retry_min",
-            min,
-            &format!("must be more than 0 and at most retry_max ({max})"),
-        );
-        rule(found, !upstream.probe_interval.0.is_zero(), "upstream.probe_interval", upstream.probe_interval, "must be more than 0");
+    if let Some(settings) = &config.upstream {
+        upstream(settings, found);
     }
+}
+
+fn upstream(upstream: &Upstream, found: &mut Vec<Problem>) {
+    rule(found, !upstream.url.is_empty(), "upstream.url", &upstream.url, "must name a lake, for example \"file:///srv/lake\"");
+    let (min, max) = (upstream.retry_min, upstream.retry_max);
+    rule(found, !min.0.is_zero() && min <= max, "upstream.retry_min", min, &format!("must be more than 0 and at most retry_max ({max})"));
+    rule(found, !upstream.probe_interval.0.is_zero(), "upstream.probe_interval", upstream.probe_interval, "must be more than 0");
+    let is_s3 = upstream.url.starts_with("s3:");
+    let for_s3 = [
+        ("upstream.endpoint", upstream.endpoint.is_some()),
+        ("upstream.region", upstream.region.is_some()),
+        ("upstream.path_style", upstream.path_style.is_some()),
+        ("upstream.credentials_file", upstream.credentials_file.is_some()),
+    ];
+    for (key, _) in for_s3.into_iter().filter(|(_, is_set)| *is_set && !is_s3) {
+        rule(found, false, key, &upstream.url, "is no s3: place, and only that takes this key; leave it out");
+    }
+    let takes_token = upstream.token_file.is_none() || upstream.url.starts_with("http");
+    rule(found, takes_token, "upstream.token_file", &upstream.url, "is no collector, and only that takes a token; leave it out");
 }
 
 fn doors(config: &Config, found: &mut Vec<Problem>) {
@@ -178,6 +189,8 @@ mod tests {
             ("[journal]\ncommit_interval = \"5h\"", "journal.commit_interval", "5h"),
             ("[retention]\ncap = \"1MiB\"", "retention.cap", "1MiB"),
             ("[upstream]", "upstream.url", ""),
+            ("[upstream]\nurl = \"file:///x\"\nregion = \"eu-west-1\"", "upstream.region", "file:///x"),
+            ("[upstream]\nurl = \"s3://lake\"\ntoken_file = \"x\"", "upstream.token_file", "s3://lake"),
             ("[upstream]\nurl = \"file:///x\"\nretry_min = \"5m\"", "upstream.retry_min", "5m"),
         ] {
             let found = parse(text).unwrap_err().0;

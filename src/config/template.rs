@@ -48,7 +48,7 @@ mod tests {
     use crate::config::{Config, Listener, Mqtt, Upstream};
 
     /// Keys that have no default: what the file shows is an example.
-    const EXAMPLES: [&str; 13] = [
+    const EXAMPLES: [&str; 19] = [
         "gateway.id",
         "mqtt.client_id",
         "mqtt.username",
@@ -61,6 +61,12 @@ mod tests {
         "listener.tls_key",
         "ingest.timezone",
         "upstream.url",
+        "upstream.endpoint",
+        "upstream.region",
+        "upstream.path_style",
+        "upstream.credentials_file",
+        "upstream.token_file",
+        "upstream.ca_file",
         "api.token_file",
     ];
 

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::answers::Recognised;
 use super::error::LedgerError;
 use super::losses;
 use super::refusals;
@@ -52,6 +53,27 @@ impl Store {
             give_up(tx, state, instance, number)?;
             tx.execute("update instances set set_aside = ?1 where name = ?2", (reason, instance.as_str()))?;
             Ok(())
+        })
+    }
+
+    /// See [`super::Ledger::recognise_shipment`].
+    pub fn recognise_shipment(&mut self, found: &Recognised) -> Result<(), LedgerError> {
+        let now = self.now();
+        self.transact(|tx, state| {
+            let Recognised { instance, number, cut, sha256 } = found;
+            if *instance == state.identity.instance {
+                return Err(LedgerError::Invalid(format!("{instance} is the current instance: nobody but this ledger ships for it")));
+            }
+            give_up(tx, state, instance, *number)?;
+            let known = "select id, state = 'sealed' from cuts where instance = ?1 and number = ?2";
+            let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            let known: Option<(i64, bool)> = tx.prepare_cached(known)?.query_row((instance.as_str(), cut), read).optional()?;
+            let insert = "insert into shipments (instance, number, cut, sha256, begun, delivered) values (?1, ?2, ?3, ?4, ?5, ?5)";
+            tx.execute(insert, (instance.as_str(), number, known.map(|(id, _)| id), sha256.0, now.0))?;
+            match known {
+                Some((cut, true)) => deliver_cut(tx, state, instance, cut),
+                _ => Ok(()),
+            }
         })
     }
 

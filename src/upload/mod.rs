@@ -9,7 +9,8 @@
 //!
 //! The way of a shipment: `worker` has the link's modes and decides when to try, `staging` chooses and builds, `shipping`
 //! takes a shipment through its steps, `patience` says how long to wait for an answer, `refusal` what becomes of one that
-//! is refused, [`Upstream`] is the seam to where it goes. [`verify()`] reads a lake.
+//! is refused, `reconcile` recognises what an earlier ledger delivered, [`Upstream`] is the seam to where it goes: a folder
+//! in `file`, S3 and collectors in `remote`. [`verify()`] reads a lake.
 //!
 //! [`SegmentDir`]: crate::segment::SegmentDir
 
@@ -20,7 +21,9 @@ mod link;
 mod network;
 mod pace;
 mod patience;
+mod reconcile;
 mod refusal;
+mod remote;
 mod shipping;
 mod staging;
 mod uploader;

@@ -5,7 +5,6 @@
 //! manifest is surely not upstream, nor on its way there: [`Doubt`] knows. Files of it that were stored are not counted
 //! without a manifest, and are found there when their turn comes again.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -89,7 +88,6 @@ impl Inner {
         let again = Timestamp(self.clock.now().0.saturating_add(i64::try_from(REFUSED_FOR.as_micros()).unwrap_or(i64::MAX)));
         self.ledger.refuse_shipment(shipment.instance.clone(), shipment.number, reason.clone(), again).await?;
         fail::fail_point!("upload.after_refuse");
-        self.note_given_up(shipment);
         Ok(Shipped::Refused(reason))
     }
 
@@ -112,25 +110,6 @@ impl Inner {
     pub(super) async fn give_up(&self, shipment: &Shipment) -> Result<(), UploadError> {
         self.ledger.abandon_shipment(shipment.instance.clone(), shipment.number).await?;
         fail::fail_point!("upload.after_give_up");
-        self.note_given_up(shipment);
         Ok(())
-    }
-
-    fn note_given_up(&self, shipment: &Shipment) {
-        let cut = shipment.cut.map(|cut| (shipment.instance.clone(), cut));
-        self.given_up.lock().unwrap_or_else(PoisonError::into_inner).extend(cut);
-    }
-
-    /// It is delivered.
-    pub(super) fn forget_given_up(&self, shipment: &Shipment) {
-        if let Some(cut) = shipment.cut {
-            self.given_up.lock().unwrap_or_else(PoisonError::into_inner).remove(&(shipment.instance.clone(), cut));
-        }
-    }
-
-    /// Whether files of the shipment may be upstream from one that was given up.
-    pub(super) fn was_given_up(&self, shipment: &Shipment) -> bool {
-        let cut = shipment.cut.map(|cut| (shipment.instance.clone(), cut));
-        cut.is_some_and(|cut| self.given_up.lock().unwrap_or_else(PoisonError::into_inner).contains(&cut))
     }
 }

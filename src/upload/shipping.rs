@@ -6,8 +6,8 @@
 //! On failure: an error, and the shipment stays open in the ledger. Some ends are not errors. A file that is damaged
 //! after the manifest was recorded can't be delivered as promised: once it is sure that neither it nor the manifest is
 //! upstream, the shipment is abandoned and the damage becomes a loss. A name taken by other bytes can never be
-//! delivered: the shipment is set aside with its instance, and a new instance begins if it was the current one.
-//! What becomes of a shipment that upstream refuses is in `refusal`.
+//! delivered: unless an earlier ledger of ours took it (`reconcile`), the shipment is set aside with its instance, and a
+//! new instance begins if it was the current one. What becomes of a shipment that upstream refuses is in `refusal`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,8 +66,7 @@ impl Inner {
             Found::Next(load) => match self.begin(load).await? {
                 Some(shipment) => {
                     *doubt = Doubt::none();
-                    let resumed = self.was_given_up(&shipment);
-                    (shipment, resumed)
+                    (shipment, false)
                 }
                 // Damage was found; the next look sees the loss.
                 None => return Ok(Shipped::Over),
@@ -75,7 +74,9 @@ impl Inner {
         };
         match self.ship(&shipment, resumed, doubt).await {
             Err(UploadError::Upstream(UpstreamError::Conflict { key, found })) => {
-                self.set_aside(&shipment, &key, found).await?;
+                if !self.recognise(&shipment, &key, found).await? {
+                    self.set_aside(&shipment, &key, found).await?;
+                }
                 Ok(Shipped::Over)
             }
             other => other,
@@ -96,25 +97,24 @@ impl Inner {
         Ok(Some(shipment))
     }
 
-    /// Sends it. `resumed`: files of it may be upstream, and asking is cheaper than sending them again.
+    /// Sends it. `resumed`: an attempt before may have got as far as the manifest.
     async fn ship(&self, shipment: &Shipment, resumed: bool, doubt: &mut Doubt) -> Result<Shipped, UploadError> {
         let manifest: Manifest =
             serde_json::from_slice(&shipment.manifest).map_err(|error| UploadError::Shipment(shipment.number, error.to_string()))?;
         let key = Manifest::key(&manifest.gateway, &manifest.instance, manifest.shipment);
-        // Asked first: a crash may have come between the manifest and its record, or a twin of this gateway was here.
-        // Nobody else puts it, so that without it here it is surely not there until the end of this attempt.
-        match self.find(&key).await? {
-            None => doubt.settle(),
-            Some(found) if found == Digest::of(&shipment.manifest) => return self.finish(shipment, &manifest, None).await,
-            Some(found) => return Err(UpstreamError::Conflict { key, found }.into()),
+        if resumed {
+            // Asked first: a crash may have come between the manifest and its record. Nobody else puts it, so that without it
+            // here it is surely not there until the end of this attempt.
+            match self.find(&key).await? {
+                None => doubt.settle(),
+                Some(found) if found == Digest::of(&shipment.manifest) => return self.finish(shipment, &manifest, None).await,
+                Some(found) => return Err(UpstreamError::Conflict { key, found }.into()),
+            }
         }
         let (begun, before) = (Instant::now(), self.upstream.sent_bytes());
         let segments = local_names(&manifest)?;
         let _pin = self.dir.pin(&segments);
         for (file, name) in manifest.files.iter().zip(&segments) {
-            if resumed && self.find(&file.key).await? == Some(file.sha256) {
-                continue;
-            }
             match self.put(&file.key, Body::file(self.dir.path(name), file.bytes, file.sha256)).await {
                 Err(UpstreamError::Source { detail, .. }) => {
                     if !self.settle_damage(shipment, file, name, detail).await? {
@@ -152,7 +152,6 @@ impl Inner {
     ) -> Result<Shipped, UploadError> {
         self.ledger.finish_shipment(shipment.instance.clone(), shipment.number).await?;
         fail::fail_point!("upload.after_finish");
-        self.forget_given_up(shipment);
         let bytes = shipment.manifest.len() as u64 + manifest.files.iter().map(|file| file.bytes).sum::<u64>();
         self.link.delivered(manifest.readings, bytes, sent, self.clock.now());
         tracing::info!(

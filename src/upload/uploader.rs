@@ -4,9 +4,8 @@
 //! how long to wait for an answer (`patience`). Invariants: everything it needs is in the ledger, so it may be ended and
 //! started again at any time. On failure: it waits and tries again; only a broken ledger ends it.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -20,7 +19,6 @@ use super::worker::Worker;
 use crate::clock::SharedClock;
 use crate::config;
 use crate::ledger::{Ledger, LedgerError, Reader, Retry};
-use crate::model::{CutNumber, InstanceId};
 use crate::segment::{SealerHandle, SealerState, SegmentDir};
 
 /// Longest wait for the answer to a probe.
@@ -102,8 +100,6 @@ pub(super) struct Inner {
     pub(super) thrift: Thrift,
     /// The link was gone under a put, and is back.
     pub(super) came_back: AtomicBool,
-    /// Cuts whose shipment was given up: files of them may be upstream.
-    pub(super) given_up: Mutex<HashSet<(InstanceId, CutNumber)>>,
     pub(super) sealer: Option<SealerHandle>,
     pub(super) calls: Arc<Calls>,
     /// Upstream knew us, since the start.
@@ -166,7 +162,6 @@ impl Uploader {
             sealer_state,
             thrift: Thrift::default(),
             came_back: AtomicBool::new(false),
-            given_up: Mutex::default(),
             sealer,
             calls: Arc::clone(&handle.calls),
             known: AtomicBool::new(false),

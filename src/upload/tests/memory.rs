@@ -123,6 +123,12 @@ impl Memory {
         }
     }
 
+    /// What is there already under `key` is looked at before anything is sent.
+    fn compare(&self, key: &str, body: &Body) -> Result<Option<Put>, UpstreamError> {
+        let found = self.reach()?.objects.get(key).map(|there| Digest::of(there));
+        Ok(found.filter(|found| *found == body.sha256).map(|_| Put::SameAlready))
+    }
+
     fn put(&self, key: &str, body: &Body) -> Result<Put, UpstreamError> {
         let source = |detail: String| UpstreamError::Source { key: key.to_owned(), detail };
         let mut bytes = Vec::new();
@@ -144,6 +150,11 @@ impl Memory {
 
 impl Upstream for Memory {
     fn put_new<'a>(&'a self, key: &'a str, body: Body) -> Answer<'a, Put> {
+        if let Ok(found) = self.compare(key, &body)
+            && let Some(put) = found
+        {
+            return async move { Ok(put) }.boxed();
+        }
         let fault = {
             let mut state = self.state();
             state.puts.push(key.to_owned());
