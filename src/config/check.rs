@@ -136,13 +136,7 @@ fn storage(config: &Config, found: &mut Vec<Problem>) {
 fn upstream(upstream: &Upstream, found: &mut Vec<Problem>) {
     rule(found, !upstream.url.is_empty(), "upstream.url", &upstream.url, "must name a lake, for example \"file:///srv/lake\"");
     let (min, max) = (upstream.retry_min, upstream.retry_max);
-    rule(
-        found,
-        !min.0.is_zero() && min <= max,
-        "upstream.retry_min",
-        min,
-        &format!("must be more than 0 and at most retry_max ({max})"),
-    );
+    rule(found, !min.0.is_zero() && min <= max, "upstream.retry_min", min, &format!("must be more than 0 and at most retry_max ({max})"));
     rule(found, !upstream.probe_interval.0.is_zero(), "upstream.probe_interval", upstream.probe_interval, "must be more than 0");
     let is_s3 = upstream.url.starts_with("s3:");
     let for_s3 = [

@@ -161,7 +161,9 @@ pub(super) fn local_path(url: &str) -> Result<PathBuf, UploadError> {
             Some(path) => path.strip_prefix("localhost").filter(|path| path.starts_with('/')).unwrap_or_default(),
             None => rest,
         },
-        Some((scheme, rest)) if rest.starts_with("//") => return config(&format!("\"{scheme}:\" is none of file:///path, s3://bucket/prefix and https://host/path")),
+        Some((scheme, rest)) if rest.starts_with("//") => {
+            return config(&format!("\"{scheme}:\" is none of file:///path, s3://bucket/prefix and https://host/path"));
+        }
         _ => url,
     };
     if path.is_empty() { config("it names no folder; write it like file:///path") } else { Ok(PathBuf::from(path)) }

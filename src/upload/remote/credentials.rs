@@ -46,7 +46,9 @@ impl Credentials {
                 read.map(Arc::new).map_err(UpstreamError::Transient)
             }
             Self::Chain(chain) => chain.get_credential().await.map_err(|error| {
-                UpstreamError::Transient(format!("no keys for S3; name them in upstream.credentials_file, or in AWS_ACCESS_KEY_ID ({error})"))
+                UpstreamError::Transient(format!(
+                    "no keys for S3; name them in upstream.credentials_file, or in AWS_ACCESS_KEY_ID ({error})"
+                ))
             }),
         }
     }

@@ -208,8 +208,10 @@ impl Server {
         loop {
             let asked = read_head(&mut line).await?;
             self.note(&asked);
-            let (portal, refuse_all) = (self.state().portal, self.state().refuse_all.clone());
-            let early = if portal { Some((200, "portal".to_owned())) } else { refuse_all };
+            let early = {
+                let state = self.state();
+                if state.portal { Some((200, "portal".to_owned())) } else { state.refuse_all.clone() }
+            };
             match (early, asked.method.as_str()) {
                 (Some((status, said)), method) => {
                     read_body(&mut line, &asked, u64::MAX).await?;

@@ -85,7 +85,8 @@ impl Lake {
         let prefix = gateway.map_or_else(|| folder.to_owned(), |gateway| format!("{folder}/gateway={gateway}"));
         let list = self.store.list(Some(&Path::from(prefix)));
         Box::pin(
-            list.map_ok(|object| object.location.to_string()).map_err(|error| UploadError::Lake(format!("can't list the lake: {}", explain(&error)))),
+            list.map_ok(|object| object.location.to_string())
+                .map_err(|error| UploadError::Lake(format!("can't list the lake: {}", explain(&error)))),
         )
     }
 
