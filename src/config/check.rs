@@ -126,7 +126,10 @@ fn storage(config: &Config, found: &mut Vec<Problem>) {
     let cap = config.retention.cap;
     rule(found, cap.0 >= MIN_CAP, "retention.cap", cap, "must be at least 16MiB");
     let thins = config.retention.when_full == WhenFull::Thin;
-    rule(found, !thins, "retention.when_full", "thin", "is not there yet; use drop_oldest or refuse");
+    rule(found, !thins, "retention.when_full", "thin", "comes with a later version; use drop_oldest or refuse");
+    let (age, interval) = (config.retention.max_age, config.retention.check_interval);
+    rule(found, !age.0.is_zero(), "retention.max_age", age, "must be more than 0");
+    rule(found, (1..=3600).contains(&interval.0.as_secs()), "retention.check_interval", interval, "must be 1s to 1h");
     if let Some(upstream) = &config.upstream {
         rule(found, !upstream.url.is_empty(), "upstream.url", &upstream.url, "must name a lake, for example \"file:///srv/lake\"");
         let (min, max) = (upstream.retry_min, upstream.retry_max);
@@ -177,6 +180,9 @@ mod tests {
             ("[api]\nhttp = [\"[::]:8480\"]", "api.http", "[::]:8480"),
             ("[journal]\ncommit_interval = \"5h\"", "journal.commit_interval", "5h"),
             ("[retention]\ncap = \"1MiB\"", "retention.cap", "1MiB"),
+            ("[retention]\nwhen_full = \"thin\"", "retention.when_full", "later version"),
+            ("[retention]\nmax_age = \"0\"", "retention.max_age", "0"),
+            ("[retention]\ncheck_interval = \"2h\"", "retention.check_interval", "2h"),
             ("[upstream]", "upstream.url", ""),
             ("[upstream]\nurl = \"file:///x\"\nretry_min = \"5m\"", "upstream.retry_min", "5m"),
         ] {

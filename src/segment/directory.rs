@@ -18,6 +18,9 @@ use super::verified::Verified;
 use crate::disk;
 use crate::model::{FileKind, SegmentName};
 
+/// What a file takes is counted in blocks of this size, the usual one.
+const BLOCK_BYTES: u64 = 4096;
+
 /// Files of one name in quarantine; beyond it the last one is replaced.
 const MAX_NAMESAKES: u32 = 16;
 
@@ -96,7 +99,7 @@ impl Temporary {
         let target = self.dir.path(&self.name);
         let bytes = size(&self.path)?;
         fs::rename(&self.path, &target).map_err(|error| SegmentError::io("rename", &self.path, &error))?;
-        self.dir.inner.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.dir.inner.bytes.fetch_add(on_disk(bytes), Ordering::Relaxed);
         Ok(())
     }
 }
@@ -129,7 +132,7 @@ impl SegmentDir {
             verified: Verified::new(),
         };
         let dir = Self { inner: Arc::new(inner) };
-        let bytes = dir.list()?.segments.iter().map(|(_, bytes)| bytes).sum();
+        let bytes = dir.list()?.segments.iter().map(|(_, bytes)| on_disk(*bytes)).sum();
         dir.inner.bytes.store(bytes, Ordering::Relaxed);
         Ok(dir)
     }
@@ -149,7 +152,7 @@ impl SegmentDir {
         &self.inner.verified
     }
 
-    /// Bytes of all segments.
+    /// Bytes that all segments take, each in whole blocks.
     pub fn bytes_on_disk(&self) -> u64 {
         self.inner.bytes.load(Ordering::Relaxed)
     }
@@ -183,9 +186,30 @@ impl SegmentDir {
         self.inner.verified.remove(name);
         fs::remove_file(&path).map_err(|error| SegmentError::io("remove", &path, &error))?;
         drop(pins);
-        self.inner.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.inner.bytes.fetch_sub(on_disk(bytes), Ordering::Relaxed);
         self.leave_folder(name)?;
         Ok(Removal::Removed)
+    }
+
+    /// Whether none of `names` has a file here, also after a power cut.
+    ///
+    /// # Errors
+    /// A folder that can't be looked at or synced.
+    pub fn are_gone(&self, names: &[SegmentName]) -> Result<bool, SegmentError> {
+        for name in names {
+            let path = self.path(name);
+            match size(&path) {
+                Ok(_) => return Ok(false),
+                Err(SegmentError::Missing(_)) => {}
+                Err(error) => return Err(error),
+            }
+            // Its date folder went with the last file, which made that durable.
+            match sync_folder(disk::folder_of(&path)) {
+                Ok(()) | Err(SegmentError::Missing(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 
     /// Moves the damaged file of `name` to `quarantine/`, with `why` in a text beside it, and says where it is now.
@@ -198,7 +222,7 @@ impl SegmentDir {
         let bytes = size(&path)?;
         let target = self.quarantine_path(name);
         fs::rename(&path, &target).map_err(|error| SegmentError::io("move to quarantine", &path, &error))?;
-        self.inner.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.inner.bytes.fetch_sub(on_disk(bytes), Ordering::Relaxed);
         sync_folder(&self.inner.quarantine)?;
         self.leave_folder(name)?;
         if let Err(error) = fs::write(target.with_extension("why.txt"), format!("{name}: {why}\n")) {
@@ -284,6 +308,10 @@ impl SegmentDir {
     }
 }
 
+fn on_disk(bytes: u64) -> u64 {
+    bytes.next_multiple_of(BLOCK_BYTES)
+}
+
 fn size(path: &Path) -> Result<u64, SegmentError> {
     fs::metadata(path).map(|metadata| metadata.len()).map_err(|error| SegmentError::io("look at", path, &error))
 }
@@ -350,8 +378,8 @@ mod tests {
         let expected =
             Listing { segments: vec![(name(1, 9), 5), (name(2, 7), 5)], temporary: vec![left.path().to_owned()], foreign: vec![foreign] };
         assert_eq!(dir.list().unwrap(), expected);
-        assert_eq!(dir.bytes_on_disk(), 10);
-        assert_eq!(SegmentDir::open(scratch.path()).unwrap().bytes_on_disk(), 10);
+        assert_eq!(dir.bytes_on_disk(), 2 * BLOCK_BYTES);
+        assert_eq!(SegmentDir::open(scratch.path()).unwrap().bytes_on_disk(), 2 * BLOCK_BYTES);
     }
 
     #[test]
@@ -370,6 +398,7 @@ mod tests {
         let (first, second) = (dir.pin(&[name(1, 1)]), dir.pin(&[name(1, 1)]));
         drop(first);
         assert_eq!(dir.remove(&name(1, 1)).unwrap(), Removal::Pinned);
+        assert!(!dir.are_gone(&[name(1, 1)]).unwrap() && dir.are_gone(&[name(1, 2), name(2, 1)]).unwrap());
         drop(second);
         assert_eq!(dir.remove(&name(1, 1)).unwrap(), Removal::Removed);
         assert_eq!(dir.remove(&name(1, 1)).unwrap(), Removal::Absent);
