@@ -150,8 +150,8 @@ impl Enforcer {
 
     /// One look, and what follows from it.
     pub(super) async fn round(&mut self) -> Result<Situation, RetentionError> {
-        self.remove_leaving().await?;
         self.evict_aged().await?;
+        self.remove_leaving().await?;
         let mut situation = self.look().await?;
         for _ in 0..STEPS {
             match self.step(&situation).await? {

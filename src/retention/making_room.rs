@@ -36,7 +36,8 @@ impl Enforcer {
     /// The next thing that makes room, if room is needed.
     pub(super) async fn step(&mut self, situation: &Situation) -> Result<Step, RetentionError> {
         // While readings are refused, a little more room than else.
-        let situation = if self.setup.space.refusal().is_some() { self.limits.with_margin(situation) } else { *situation };
+        let seen = situation;
+        let situation = if self.setup.space.refusal().is_some() { self.limits.with_margin(seen) } else { *seen };
         let short = self.limits.of_delivered(situation);
         let undelivered = self.limits.of_undelivered(situation);
         if short.is_none() {
@@ -47,7 +48,7 @@ impl Enforcer {
         }
         let delivered = self.read(|reader| reader.evictable(None, AT_ONCE)).await?.unwrap_or_default();
         let count = short.covered_by(delivered.iter().map(|segment| (segment.bytes, segment.readings)));
-        let reason = self.limits.reason(&situation);
+        let reason = self.limits.reason(&situation, seen);
         if count > 0 {
             return self.evict(delivered.into_iter().take(count).collect(), &reason).await;
         }

@@ -135,19 +135,19 @@ impl Limits {
         Shortage { bytes: over_cap.max(below_min_free).max(short_of_disk).max(full), readings }
     }
 
-    /// Which limit is reached, for a person.
-    pub fn reason(&self, situation: &Situation) -> String {
+    /// Which limit is reached in `situation`, for a person; the figures are those of `seen`, without any margin.
+    pub fn reason(&self, situation: &Situation, seen: &Situation) -> String {
         let Situation { used, kept, disk_size, disk_free, met_full, .. } = situation.settled();
         let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
         if used + self.headroom() > self.cap {
-            format!("the data folder takes {} of retention.cap ({})", mebibytes(situation.used), mebibytes(self.cap))
+            format!("the data folder takes {} of retention.cap ({})", mebibytes(seen.used), mebibytes(self.cap))
         } else if self.cap_readings > 0 && kept > self.cap_readings {
             format!("{kept} readings are kept, retention.cap_readings is {}", self.cap_readings)
         } else if met_full && disk_free >= self.headroom() {
             "the disk, or this account's share of it, is full".to_owned()
         } else {
             let wanted = mebibytes(self.wanted_free(disk_size).max(self.headroom()));
-            format!("{} are free on the disk, {wanted} should be (retention.min_free)", mebibytes(situation.disk_free))
+            format!("{} are free on the disk, {wanted} should be (retention.min_free)", mebibytes(seen.disk_free))
         }
     }
 }
@@ -235,7 +235,7 @@ mod tests {
         let limits = limits(64, 1000, 0);
         let many = Situation { kept: 1200, ..situation(10, 4000) };
         assert_eq!(limits.of_delivered(many), Shortage { bytes: 0, readings: 200 });
-        assert!(limits.reason(&many).contains("cap_readings is 1000"));
+        assert!(limits.reason(&many, &many).contains("cap_readings is 1000"));
     }
 
     #[test]
@@ -243,7 +243,7 @@ mod tests {
         let limits = limits(64, 0, 0);
         let full = Situation { met_full: true, ..situation(10, 4000) };
         assert_eq!(limits.of_undelivered(full), bytes(4));
-        assert!(limits.reason(&full).contains("share"), "{}", limits.reason(&full));
+        assert!(limits.reason(&full, &full).contains("share"), "{}", limits.reason(&full, &full));
     }
 
     #[test]
@@ -257,8 +257,8 @@ mod tests {
     #[test]
     fn the_reason_names_the_limit_and_the_figures() {
         let limits = limits(64, 0, 256);
-        assert_eq!(limits.reason(&situation(61, 4000)), "the data folder takes 61.0 MiB of retention.cap (64.0 MiB)");
-        let free = limits.reason(&situation(10, 100));
-        assert_eq!(free, "100.0 MiB are free on the disk, 256.0 MiB should be (retention.min_free)");
+        let reason = |situation: Situation| limits.reason(&situation.tighter(MIB), &situation);
+        assert_eq!(reason(situation(60, 4000)), "the data folder takes 60.0 MiB of retention.cap (64.0 MiB)");
+        assert_eq!(reason(situation(10, 100)), "100.0 MiB are free on the disk, 256.0 MiB should be (retention.min_free)");
     }
 }

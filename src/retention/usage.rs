@@ -110,15 +110,19 @@ impl Usage {
         let others = fs::read_dir(&self.data_dir).into_iter().flatten().flatten();
         let others = others.filter(|entry| entry.file_name() != SEGMENTS && entry.file_name() != QUARANTINE);
         let others = others.filter(|entry| !self.ledger.contains(&entry.path()));
-        let bytes: u64 = others.map(|entry| if entry.path().is_dir() { below(&entry.path()) } else { size_of(&entry) }).sum();
+        let bytes: u64 = others.map(|entry| size_of(&entry)).sum();
         let own = fs::symlink_metadata(&self.data_dir).map_or(0, |metadata| on_disk(&metadata));
         Rest { looked: None, bytes: own + bytes + quarantine, quarantine }
     }
 }
 
-/// Links are not followed.
+/// Of a folder, with everything in it; links are not followed.
 fn size_of(entry: &fs::DirEntry) -> u64 {
-    entry.metadata().map_or(0, |metadata| on_disk(&metadata))
+    match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => below(&entry.path()),
+        Ok(metadata) => on_disk(&metadata),
+        Err(_) => 0,
+    }
 }
 
 /// What `folder` and everything in it take, without following links; what vanishes on the way counts nothing.
