@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::error::RetentionError;
@@ -19,8 +20,8 @@ use super::usage::{self, Usage};
 use crate::clock::SharedClock;
 use crate::config;
 use crate::ledger::{Fill, Ledger};
-use crate::model::SegmentName;
-use crate::segment::{Demand, SealerHandle, SegmentDir};
+use crate::model::{CutNumber, SegmentName};
+use crate::segment::{SealerHandle, SegmentDir, SegmentError};
 use crate::space::Space;
 
 /// How long a full disk is believed whatever the figures say: then whoever met it may try again.
@@ -29,11 +30,10 @@ const FULL_TIME: Duration = Duration::from_secs(10);
 /// Steps of one round; what is left to do is done in the next, so that a stop is heard.
 const STEPS: usize = 16;
 
-/// The next look: when files wait for their readers, while readings are refused, and after a hint with a limit near or far.
+/// The next look: while files wait for their readers or a cut is made, while readings are refused, and after a hint.
 const LEAVING_PAUSE: Duration = Duration::from_millis(250);
 const REFUSING_PAUSE: Duration = Duration::from_secs(1);
-const NEAR_PAUSE: Duration = Duration::from_millis(200);
-const FAR_PAUSE: Duration = Duration::from_secs(1);
+const HINT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Between two prunings on ordinary days.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
@@ -84,6 +84,8 @@ pub struct Enforcer {
     aged: Option<Instant>,
     /// When the ledger was too large and its journal sealed.
     sealed: Option<Instant>,
+    /// A cut that was asked for.
+    pub(super) sealing: Option<JoinHandle<Result<Option<CutNumber>, SegmentError>>>,
 }
 
 impl Enforcer {
@@ -101,6 +103,7 @@ impl Enforcer {
             pruned: None,
             aged: None,
             sealed: None,
+            sealing: None,
             setup,
         }
     }
@@ -113,10 +116,10 @@ impl Enforcer {
         let mut progress = self.setup.ledger.progress();
         while !stop.is_cancelled() {
             progress.mark_unchanged();
-            let situation = self.round().await?;
-            let (least, most) = self.pauses(&situation);
+            self.round().await?;
+            let pause = self.pause();
             let hint = async {
-                tokio::time::sleep(least).await;
+                tokio::time::sleep(HINT_PAUSE).await;
                 // Its end is the ledger's, and the next round's to find.
                 let _ = progress.changed().await;
             };
@@ -125,20 +128,19 @@ impl Enforcer {
                 () = stop.cancelled() => {}
                 () = self.setup.space.full_reported() => self.meet_full(),
                 () = hint => {}
-                () = tokio::time::sleep(most) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
         Ok(())
     }
 
-    fn pauses(&self, situation: &Situation) -> (Duration, Duration) {
-        let least = if self.limits.is_near(situation) { NEAR_PAUSE } else { FAR_PAUSE };
-        let most = match self.setup.space.refusal() {
-            _ if !self.leaving.is_empty() => LEAVING_PAUSE,
+    /// How long to wait for a hint.
+    fn pause(&self) -> Duration {
+        match self.setup.space.refusal() {
+            _ if !self.leaving.is_empty() || self.sealing.is_some() => LEAVING_PAUSE,
             Some(_) => REFUSING_PAUSE,
             None => self.setup.settings.check_interval.0,
-        };
-        (least, most)
+        }
     }
 
     /// Somebody met a full disk. First nothing more comes in, or it would take the room that the reserve gives.
@@ -161,6 +163,13 @@ impl Enforcer {
                 }
                 Step::Enough => {
                     self.be_at_ease(&situation).await?;
+                    break;
+                }
+                Step::Later(why) => {
+                    // Faster than room can be made nothing may come in.
+                    if self.limits.is_over_cap(&situation) {
+                        self.refuse(&format!("{why}; room is being made"));
+                    }
                     break;
                 }
                 Step::Nothing(why) => {
@@ -234,7 +243,7 @@ impl Enforcer {
         let is_due = self.sealed.is_none_or(|last| last.elapsed() >= SEAL_PAUSE);
         if is_due && self.fill.hot > 0 && self.fill.used_bytes > self.limits.ledger_limit() {
             // Its failures are its own to tell, and it tries again.
-            let _ = self.setup.sealer.seal_now(Demand::Flush).await;
+            self.seal().await;
             self.sealed = Some(Instant::now());
         }
         Ok(())

@@ -24,12 +24,24 @@ const PRUNE_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a step brought.
 pub(super) enum Step {
-    /// Some room, or news of the ledger: look again.
+    /// Some room, or news from the ledger: look again.
     Room,
     /// Nothing more has to go.
     Enough,
+    /// Room is being made, for this reason.
+    Later(String),
     /// Nothing more can go, for this reason.
     Nothing(String),
+}
+
+/// What became of a cut that was asked for.
+pub(super) enum Sealing {
+    /// It is being made.
+    UnderWay,
+    /// What was hot is sealed.
+    Done,
+    /// It can't be made.
+    Failed(SegmentError),
 }
 
 impl Enforcer {
@@ -126,12 +138,28 @@ impl Enforcer {
         if self.fill.hot == 0 {
             return Ok(Step::Nothing(format!("{reason}, and nothing is left that may go")));
         }
-        match self.setup.sealer.seal_now(Demand::Flush).await {
-            Ok(Some(_)) => Ok(Step::Room),
-            Ok(None) | Err(SegmentError::Stopped) => Ok(Step::Nothing(reason)),
-            Err(error) => {
+        match self.seal().await {
+            Sealing::UnderWay => Ok(Step::Later(reason)),
+            Sealing::Done => Ok(Step::Room),
+            Sealing::Failed(error) => {
                 tracing::warn!(%error, "what is hot can't be sealed to make room");
                 self.drop_hot(short, why).await
+            }
+        }
+    }
+
+    /// Asks for a cut of all that is hot, without waiting for it: the sealer may be busy, and the cap must be watched.
+    pub(super) async fn seal(&mut self) -> Sealing {
+        match self.sealing.take_if(|sealing| sealing.is_finished()) {
+            Some(sealing) => match sealing.await {
+                Ok(Ok(_)) => Sealing::Done,
+                Ok(Err(error)) => Sealing::Failed(error),
+                Err(_) => Sealing::UnderWay,
+            },
+            None => {
+                let sealer = self.setup.sealer.clone();
+                self.sealing.get_or_insert_with(|| tokio::spawn(async move { sealer.seal_now(Demand::Flush).await }));
+                Sealing::UnderWay
             }
         }
     }

@@ -103,9 +103,9 @@ impl Limits {
         self.min_free.min(disk_size / 2)
     }
 
-    /// Whether a limit is so close that the next look must come soon.
-    pub fn is_near(&self, situation: &Situation) -> bool {
-        !self.of_delivered(situation.tighter(self.cap / 4)).is_none()
+    /// Whether the cap itself is reached, its headroom included.
+    pub fn is_over_cap(&self, situation: &Situation) -> bool {
+        situation.used.saturating_sub(situation.leaving) > self.cap
     }
 
     /// With the room that must be there before readings are taken again, so that they are not refused again at once.
@@ -183,8 +183,8 @@ mod tests {
         let limits = limits(64, 1000, 256);
         let well = Situation { kept: 1000, ..situation(60, 300) };
         assert_eq!((limits.of_delivered(well), limits.of_undelivered(well)), (bytes(0), bytes(0)));
-        assert!(limits.of_delivered(limits.with_margin(&well)).bytes == MIB && limits.is_near(&well));
-        assert!(!limits.is_near(&situation(40, 300)));
+        assert_eq!(limits.of_delivered(limits.with_margin(&well)), bytes(1));
+        assert!(!limits.is_over_cap(&situation(64, 300)) && limits.is_over_cap(&situation(65, 300)));
     }
 
     #[test]
