@@ -52,6 +52,12 @@ impl Reader {
         cuts.into_iter().map(gone).collect()
     }
 
+    /// Bytes of all segments that are here, each in whole blocks of `block` bytes.
+    pub fn segment_bytes(&self, block: u64) -> Result<u64, LedgerError> {
+        let sum = "select coalesce(sum((bytes + ?1 - 1) / ?1 * ?1), 0) from segments where state = 'present'";
+        self.one(sum, [block], |row| row.get(0))
+    }
+
     /// How full the file is, and how many readings are kept.
     pub fn fill(&self) -> Result<Fill, LedgerError> {
         let (kept, hot) = self.one("select kept, hot from state", [], |row| Ok((row.get(0)?, row.get(1)?)))?;

@@ -186,9 +186,16 @@ impl Enforcer {
             self.fill = fill;
         }
         let (usage, dir, data_dir) = (Arc::clone(&self.usage), self.setup.dir.clone(), self.setup.data_dir.clone());
+        let ledger = self.setup.ledger.clone();
         let measure = move || {
-            let measured = usage.lock().unwrap_or_else(PoisonError::into_inner).measure(&dir);
-            Ok((measured, usage::disk(&data_dir)))
+            let mut usage = usage.lock().unwrap_or_else(PoisonError::into_inner);
+            // Where the ledger can't say it, a walk finds out.
+            if usage.is_new()
+                && let Ok(bytes) = ledger.reader().and_then(|reader| reader.segment_bytes(usage::BLOCK_BYTES))
+            {
+                usage.begin_with(bytes, &dir);
+            }
+            Ok((usage.measure(&dir), usage::disk(&data_dir)))
         };
         let (measured, disk) = blocking(measure).await?;
         // One that can't be asked sets no limit.

@@ -1,8 +1,8 @@
 //! What the data folder takes, without walking all of it each time.
 //!
-//! The segments are counted as they come and go, the ledger's files are asked for their sizes at every look, the few other
-//! files now and then. Once an hour everything is walked, and what the walk found more (folders, foreign files, blocks of
-//! another size) is added from then on.
+//! At first the ledger says what the segments take; from then on they are counted as they come and go. The ledger's files
+//! are asked for their sizes at every look, the few other files now and then. Once an hour everything is walked, and what
+//! the walk finds (folders, foreign files, blocks of another size) counts from then on.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -18,6 +18,9 @@ const WALK_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Between two looks at what is neither ledger nor segment.
 const REST_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What a segment takes is counted in blocks of this size, the usual one, before the first walk.
+pub(super) const BLOCK_BYTES: u64 = 4096;
 
 /// Most entries that one walk looks at; the segments of a quarter of a year are a tenth of it.
 const MAX_ENTRIES: usize = 200_000;
@@ -62,8 +65,8 @@ pub(super) struct Usage {
     data_dir: PathBuf,
     ledger: [PathBuf; 3],
     walked: Option<Instant>,
-    /// What the segments take beyond the count of them.
-    uncounted: i64,
+    /// What the segments took when the count of them stood at zero.
+    before: i64,
     rest: Rest,
 }
 
@@ -80,23 +83,31 @@ impl Usage {
     pub fn new(data_dir: PathBuf) -> Self {
         let path = data_dir.join(ledger::FILE_NAME);
         let ledger = [disk::with_suffix(&path, "-wal"), disk::with_suffix(&path, "-shm"), path];
-        Self { data_dir, ledger, walked: None, uncounted: 0, rest: Rest::default() }
+        Self { data_dir, ledger, walked: None, before: 0, rest: Rest::default() }
+    }
+
+    /// Whether it must be told what the segments take.
+    pub fn is_new(&self) -> bool {
+        self.walked.is_none()
+    }
+
+    /// Takes it that the segments take `bytes` now.
+    pub fn begin_with(&mut self, bytes: u64, dir: &SegmentDir) {
+        self.before = bytes.cast_signed() - dir.growth();
+        self.walked = Some(Instant::now());
     }
 
     /// Measures it now.
     pub fn measure(&mut self, dir: &SegmentDir) -> Measured {
         let now = Instant::now();
-        let is_due = |last: Option<Instant>, interval| last.is_none_or(|last| now.duration_since(last) >= interval);
-        if is_due(self.walked, WALK_INTERVAL) {
-            let counted = dir.bytes_on_disk();
-            self.uncounted = below(&self.data_dir.join(SEGMENTS)).cast_signed().saturating_sub(counted.cast_signed());
-            self.walked = Some(now);
+        if self.walked.is_none_or(|last| now.duration_since(last) >= WALK_INTERVAL) {
+            self.begin_with(below(&self.data_dir.join(SEGMENTS)), dir);
         }
-        if is_due(self.rest.looked, REST_INTERVAL) {
+        if self.rest.looked.is_none_or(|last| now.duration_since(last) >= REST_INTERVAL) {
             self.rest = Rest { looked: Some(now), ..self.look_at_rest() };
         }
         let ledger: u64 = self.ledger.iter().filter_map(|path| fs::metadata(path).ok()).map(|metadata| on_disk(&metadata)).sum();
-        let segments = dir.bytes_on_disk().saturating_add_signed(self.uncounted);
+        let segments = u64::try_from(self.before + dir.growth()).unwrap_or_default();
         Measured { used: segments + ledger + self.rest.bytes, quarantine: self.rest.quarantine }
     }
 
@@ -174,6 +185,19 @@ mod tests {
         assert_eq!(full.used, below(data));
         assert!(full.used >= empty.used + 210_000 && full.used < empty.used + 300_000, "{empty:?}, {full:?}");
         assert!(full.quarantine - empty.quarantine >= 50_000);
+    }
+
+    #[test]
+    fn what_the_ledger_says_counts_until_the_first_walk() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = SegmentDir::open(folder.path()).unwrap();
+        write(&folder.path().join("segments/readings/a"), 40_000);
+        let mut usage = Usage::new(folder.path().to_owned());
+        assert!(usage.is_new());
+        usage.begin_with(1 << 30, &dir);
+        assert!(!usage.is_new() && usage.measure(&dir).used >= 1 << 30);
+        usage.walked = None;
+        assert_eq!(usage.measure(&dir).used, below(folder.path()));
     }
 
     #[test]

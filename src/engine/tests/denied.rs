@@ -88,7 +88,7 @@ async fn no_file_but_segments_can_be_read() {
             ask(&handle, &sql, Format::Json).await.expect_err(&sql);
         }
     }
-    let own = format!("select count(*) from '{}'", bench.dir.list().unwrap().segments[0].0);
+    let own = format!("select count(*) from '{}'", bench.dir.list().unwrap().segments[0]);
     assert_eq!(numbers(&handle, &own).await, [100]);
 }
 

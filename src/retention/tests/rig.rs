@@ -147,7 +147,7 @@ impl Rig {
     pub fn cuts_here(&self) -> Vec<CutNumber> {
         let mut names: Vec<_> = self.segments().into_iter().map(|segment| segment.name).collect();
         names.sort_unstable();
-        let files: Vec<_> = self.dir.list().unwrap().segments.into_iter().map(|(name, _)| name).collect();
+        let files: Vec<_> = self.dir.list().unwrap().segments;
         assert_eq!(names, files);
         names.into_iter().map(|name| name.cut).collect()
     }
