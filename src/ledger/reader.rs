@@ -1,5 +1,6 @@
 //! The reader: a read-only connection beside the thread, for status, sealer, uploader and the engine's feeder.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, Params, Row};
@@ -12,7 +13,7 @@ use super::state;
 use super::suspicion;
 use crate::model::{
     Books, Cut, CutNumber, Digest, InstanceId, Loss, LossStatus, Segment, Seq, SeriesSummary, Shipment, ShipmentNumber, StoredRecord,
-    Tally, Timestamp,
+    Tally, Timestamp, segment_path,
 };
 
 /// A read-only connection. Each method is one consistent read; [`Reader::snapshot`] makes several consistent.
@@ -94,6 +95,23 @@ impl Reader {
             rows::SEGMENT
         );
         self.all(&sql, [], rows::segment)
+    }
+
+    /// The names of the segments that are here, as `SegmentName` writes them, in no order: a fifth of the work of
+    /// [`Reader::segments`], for the start.
+    pub fn segment_paths(&self) -> Result<HashSet<String>, LedgerError> {
+        let sql = "select s.kind, s.date, c.instance, c.number from segments s join cuts c on c.id = s.cut where s.state = 'present'";
+        let read = || -> rusqlite::Result<HashSet<String>> {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let mut rows = statement.query([])?;
+            let mut paths = HashSet::new();
+            while let Some(row) = rows.next()? {
+                let word = |place: usize| Ok::<_, rusqlite::Error>(row.get_ref(place)?.as_str()?);
+                paths.insert(segment_path(word(0)?, word(1)?, word(2)?, row.get(3)?));
+            }
+            Ok(paths)
+        };
+        read().map_err(|error| self.failed(error))
     }
 
     /// How many segments are here, without listing them.

@@ -5,12 +5,11 @@
 //! not removed; a new folder is durable before a file is put into it.
 //! On failure: nothing is half done but temporary files, which recovery removes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::SegmentError;
@@ -33,19 +32,27 @@ struct Inner {
     /// Held while a date folder is made for a file, or removed after its last.
     folders: Mutex<()>,
     pins: Mutex<HashMap<SegmentName, usize>>,
-    bytes: AtomicU64,
     verified: Verified,
 }
 
 /// What is in the folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// Segments by name, with their sizes in bytes; sorted.
-    pub segments: Vec<(SegmentName, u64)>,
+    /// Segments; sorted.
+    pub segments: Vec<SegmentName>,
     /// Files that were not complete when the process ended.
     pub temporary: Vec<PathBuf>,
     /// What forebay did not put there.
     pub foreign: Vec<PathBuf>,
+}
+
+/// What is in the folder, and which of the segments that should be are not.
+#[derive(Debug, Default)]
+pub(super) struct Differences {
+    /// What nobody expected.
+    pub(super) found: Listing,
+    /// Expected, and not there; sorted.
+    pub(super) missing: Vec<SegmentName>,
 }
 
 /// What became of a file that was to be removed.
@@ -94,10 +101,7 @@ impl Temporary {
     /// Gives the file its final name. Durable after [`SegmentDir::sync`].
     pub(super) fn rename(&self) -> Result<(), SegmentError> {
         let target = self.dir.path(&self.name);
-        let bytes = size(&self.path)?;
-        fs::rename(&self.path, &target).map_err(|error| SegmentError::io("rename", &self.path, &error))?;
-        self.dir.inner.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(())
+        fs::rename(&self.path, &target).map_err(|error| SegmentError::io("rename", &self.path, &error))
     }
 }
 
@@ -120,18 +124,8 @@ impl SegmentDir {
         for kind in [FileKind::Readings, FileKind::Records] {
             make_folder(&root.join(kind.as_str()))?;
         }
-        let inner = Inner {
-            root,
-            quarantine,
-            folders: Mutex::default(),
-            pins: Mutex::default(),
-            bytes: AtomicU64::new(0),
-            verified: Verified::new(),
-        };
-        let dir = Self { inner: Arc::new(inner) };
-        let bytes = dir.list()?.segments.iter().map(|(_, bytes)| bytes).sum();
-        dir.inner.bytes.store(bytes, Ordering::Relaxed);
-        Ok(dir)
+        let inner = Inner { root, quarantine, folders: Mutex::default(), pins: Mutex::default(), verified: Verified::new() };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The folder all names are relative to.
@@ -147,11 +141,6 @@ impl SegmentDir {
     /// The segments whose digests this process has checked.
     pub fn verified(&self) -> &Verified {
         &self.inner.verified
-    }
-
-    /// Bytes of all segments.
-    pub fn bytes_on_disk(&self) -> u64 {
-        self.inner.bytes.load(Ordering::Relaxed)
     }
 
     /// Keeps the files of `names` from being removed while the answer lives.
@@ -175,15 +164,13 @@ impl SegmentDir {
             return Ok(Removal::Pinned);
         }
         let path = self.path(name);
-        let bytes = match size(&path) {
-            Ok(bytes) => bytes,
-            Err(SegmentError::Missing(_)) => return Ok(Removal::Absent),
-            Err(error) => return Err(error),
-        };
         self.inner.verified.remove(name);
-        fs::remove_file(&path).map_err(|error| SegmentError::io("remove", &path, &error))?;
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removal::Absent),
+            Err(error) => return Err(SegmentError::io("remove", &path, &error)),
+        }
         drop(pins);
-        self.inner.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.leave_folder(name)?;
         Ok(Removal::Removed)
     }
@@ -194,11 +181,8 @@ impl SegmentDir {
     /// A file that is missing or can't be moved.
     pub fn quarantine(&self, name: &SegmentName, why: &str) -> Result<PathBuf, SegmentError> {
         self.inner.verified.remove(name);
-        let path = self.path(name);
-        let bytes = size(&path)?;
-        let target = self.quarantine_path(name);
+        let (path, target) = (self.path(name), self.quarantine_path(name));
         fs::rename(&path, &target).map_err(|error| SegmentError::io("move to quarantine", &path, &error))?;
-        self.inner.bytes.fetch_sub(bytes, Ordering::Relaxed);
         sync_folder(&self.inner.quarantine)?;
         self.leave_folder(name)?;
         if let Err(error) = fs::write(target.with_extension("why.txt"), format!("{name}: {why}\n")) {
@@ -207,33 +191,43 @@ impl SegmentDir {
         Ok(target)
     }
 
-    /// Everything in the folder: names and sizes, no contents.
+    /// Everything in the folder: names, no contents.
     ///
     /// # Errors
     /// A folder that can't be read.
     pub fn list(&self) -> Result<Listing, SegmentError> {
-        let mut listing = Listing::default();
+        Ok(self.compare(HashSet::new())?.found)
+    }
+
+    /// Compares the folder with the names of the files that should be there. It is a part of every start, and so it looks
+    /// at names alone, and takes apart those only that it did not expect.
+    pub(super) fn compare(&self, mut expected: HashSet<String>) -> Result<Differences, SegmentError> {
+        let mut found = Listing::default();
         for kind in [FileKind::Readings, FileKind::Records] {
-            for (folder, folder_name) in entries(&self.inner.root.join(kind.as_str()))? {
-                if !folder.is_dir() {
-                    listing.foreign.push(folder);
+            for (folder, is_folder) in entries(&self.inner.root.join(kind.as_str()))? {
+                if !is_folder {
+                    found.foreign.push(folder);
                     continue;
                 }
-                for (file, file_name) in entries(&folder)? {
-                    let name = format!("{}/{folder_name}/{file_name}", kind.as_str());
+                for (file, _) in entries(&folder)? {
+                    let name = file.strip_prefix(&self.inner.root).ok().and_then(Path::to_str).unwrap_or_default();
+                    if expected.remove(name) {
+                        continue;
+                    }
                     if name.ends_with(disk::TEMP_SUFFIX) {
-                        listing.temporary.push(file);
+                        found.temporary.push(file);
                     } else if let Ok(name) = name.parse() {
-                        let bytes = size(&file)?;
-                        listing.segments.push((name, bytes));
+                        found.segments.push(name);
                     } else {
-                        listing.foreign.push(file);
+                        found.foreign.push(file);
                     }
                 }
             }
         }
-        listing.segments.sort_unstable();
-        Ok(listing)
+        found.segments.sort_unstable();
+        let mut missing: Vec<SegmentName> = expected.iter().filter_map(|name| name.parse().ok()).collect();
+        missing.sort_unstable();
+        Ok(Differences { found, missing })
     }
 
     /// Removes a temporary file that an earlier process left.
@@ -284,10 +278,6 @@ impl SegmentDir {
     }
 }
 
-fn size(path: &Path) -> Result<u64, SegmentError> {
-    fs::metadata(path).map(|metadata| metadata.len()).map_err(|error| SegmentError::io("look at", path, &error))
-}
-
 /// Makes `folder` for its owner alone, durably, unless it is there.
 fn make_folder(folder: &Path) -> Result<(), SegmentError> {
     match DirBuilder::new().mode(0o700).create(folder) {
@@ -301,11 +291,11 @@ fn sync_folder(folder: &Path) -> Result<(), SegmentError> {
     disk::sync_folder(folder).map_err(|error| SegmentError::io("sync", folder, &error))
 }
 
-/// The entries of `folder` with their names as far as they are UTF-8.
-fn entries(folder: &Path) -> Result<Vec<(PathBuf, String)>, SegmentError> {
+/// The entries of `folder`, and whether each is a folder itself.
+fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>, SegmentError> {
     let failed = |error: io::Error| SegmentError::io("read", folder, &error);
-    let entry = |entry: io::Result<fs::DirEntry>| entry.map(|entry| (entry.path(), entry.file_name().to_string_lossy().into_owned()));
-    fs::read_dir(folder).map_err(failed)?.map(entry).collect::<Result<_, _>>().map_err(failed)
+    let entry = |entry: fs::DirEntry| Ok((entry.path(), entry.file_type()?.is_dir()));
+    fs::read_dir(folder).map_err(failed)?.map(|found| found.and_then(entry)).collect::<Result<_, _>>().map_err(failed)
 }
 
 #[cfg(test)]
@@ -348,10 +338,8 @@ mod tests {
         let foreign = dir.path(&name(1, 9)).with_file_name("notes.txt");
         fs::write(&foreign, "mine").unwrap();
         let expected =
-            Listing { segments: vec![(name(1, 9), 5), (name(2, 7), 5)], temporary: vec![left.path().to_owned()], foreign: vec![foreign] };
+            Listing { segments: vec![name(1, 9), name(2, 7)], temporary: vec![left.path().to_owned()], foreign: vec![foreign] };
         assert_eq!(dir.list().unwrap(), expected);
-        assert_eq!(dir.bytes_on_disk(), 10);
-        assert_eq!(SegmentDir::open(scratch.path()).unwrap().bytes_on_disk(), 10);
     }
 
     #[test]
@@ -373,7 +361,6 @@ mod tests {
         drop(second);
         assert_eq!(dir.remove(&name(1, 1)).unwrap(), Removal::Removed);
         assert_eq!(dir.remove(&name(1, 1)).unwrap(), Removal::Absent);
-        assert_eq!(dir.bytes_on_disk(), 0);
     }
 
     #[test]
@@ -401,6 +388,6 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(fs::read(&first).unwrap(), b"12345");
         assert!(fs::read_to_string(first.with_extension("why.txt")).unwrap().contains("wrong digest"));
-        assert!(!dir.verified().contains(&name(1, 1)) && dir.bytes_on_disk() == 0);
+        assert!(!dir.verified().contains(&name(1, 1)));
     }
 }

@@ -59,7 +59,7 @@ impl Target {
             .replace("{ledger}", &path("forebay.db"))
             .replace("{outside}", &path("evil"))
             .replace("{inside}", "readings/evil.parquet")
-            .replace("{segment}", &self.bench.dir.list().unwrap().segments[0].0.to_string())
+            .replace("{segment}", &self.bench.dir.list().unwrap().segments[0].to_string())
             .replace("{port}", &self.gate.local_addr().unwrap().port().to_string())
             .replace("\\n", "\n")
     }

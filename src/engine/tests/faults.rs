@@ -136,7 +136,7 @@ async fn a_segment_that_vanished_or_changed_is_named() {
     }
     assert_eq!(numbers(&handle, "select count(*) from readings").await, [300]);
     let segments = bench.dir.list().unwrap().segments;
-    let name = segments[1].0.to_string();
+    let name = segments[1].to_string();
     fs::remove_file(bench.dir.root().join(&name)).unwrap();
     let error = ask(&handle, "select sum(value) from readings", Format::Csv).await.unwrap_err();
     assert!(matches!(&error, QueryError::Segment(message) if message.contains(&name)), "{error:?}");

@@ -7,7 +7,7 @@ async fn a_segment_can_be_asked_by_its_name() {
     let (bench, handle) = Bench::started();
     bench.commit(0..100).await;
     bench.seal().await;
-    let own = format!("select count(*) from '{}'", bench.dir.list().unwrap().segments[0].0);
+    let own = format!("select count(*) from '{}'", bench.dir.list().unwrap().segments[0]);
     assert_eq!(numbers(&handle, &own).await, [100]);
 }
 
