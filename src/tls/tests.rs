@@ -151,7 +151,7 @@ async fn renewed_files_are_used_and_half_a_renewal_changes_nothing() {
     assert!(acceptor.troubles(now()).concat().contains("does not fit"));
     fs::copy(&renewed.key, &server.key).unwrap();
     talk(&connector, &acceptor).await.unwrap();
-    assert!(!acceptor.troubles(now()).concat().contains("certificate"), "{:?}", acceptor.troubles(now()));
+    assert!(!acceptor.troubles(now()).concat().contains("server.pem"), "{:?}", acceptor.troubles(now()));
 }
 
 fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
