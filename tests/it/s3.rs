@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,38 +24,31 @@ use moto::Moto;
 const LAKE: &str = "s3://lake/farm";
 
 /// The way to the server, which can be cut.
+#[derive(Default)]
 struct Line {
     port: u16,
-    is_up: Arc<AtomicBool>,
+    is_down: AtomicBool,
     /// The reply to the next put of a manifest is lost.
-    loses_reply: Arc<AtomicBool>,
-    /// Bytes that went up.
-    sent: Arc<AtomicU64>,
+    loses_reply: AtomicBool,
+    /// Bytes that went up, and the requests among them.
+    sent: AtomicU64,
+    requests: AtomicU64,
 }
 
 impl Line {
-    fn to(server: u16) -> Self {
+    fn to(server: u16) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let line = Self {
-            port: listener.local_addr().unwrap().port(),
-            is_up: Arc::new(AtomicBool::new(true)),
-            loses_reply: Arc::new(AtomicBool::new(false)),
-            sent: Arc::new(AtomicU64::new(0)),
-        };
-        let (is_up, loses_reply, sent) = (Arc::clone(&line.is_up), Arc::clone(&line.loses_reply), Arc::clone(&line.sent));
+        let line = Arc::new(Self { port: listener.local_addr().unwrap().port(), ..Self::default() });
+        let this = Arc::clone(&line);
         std::thread::spawn(move || {
-            for near in listener.incoming().flatten() {
-                if !is_up.load(Ordering::SeqCst) {
-                    continue;
-                }
+            for near in listener.incoming().flatten().filter(|_| !this.is_down.load(Ordering::SeqCst)) {
                 let far = TcpStream::connect(("127.0.0.1", server)).unwrap();
-                let loses = Arc::new(AtomicBool::new(false));
                 let (up, down) = ((near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near));
-                let (armed, sent, cut) = (Arc::clone(&loses_reply), Arc::clone(&sent), Arc::clone(&loses));
+                let loses = Arc::new(AtomicBool::new(false));
+                let (line, cut) = (Arc::clone(&this), Arc::clone(&loses));
                 std::thread::spawn(move || {
                     carry(up, |piece| {
-                        sent.fetch_add(piece.len() as u64, Ordering::SeqCst);
-                        if is_put_of_manifest(piece) && armed.swap(false, Ordering::SeqCst) {
+                        if line.takes_to_be_lost(piece) {
                             cut.store(true, Ordering::SeqCst);
                         }
                         true
@@ -65,11 +59,18 @@ impl Line {
         });
         line
     }
-}
 
-/// The head of a request comes in one piece.
-fn is_put_of_manifest(piece: &[u8]) -> bool {
-    piece.starts_with(b"PUT ") && String::from_utf8_lossy(piece).lines().next().is_some_and(|line| line.contains("/manifests/"))
+    /// Counts what goes up; whether the reply to it is to be lost.
+    fn takes_to_be_lost(&self, piece: &[u8]) -> bool {
+        self.sent.fetch_add(piece.len() as u64, Ordering::SeqCst);
+        // The head of a request comes in one piece.
+        if ["PUT ", "HEAD ", "GET "].iter().any(|method| piece.starts_with(method.as_bytes())) {
+            self.requests.fetch_add(1, Ordering::SeqCst);
+        }
+        let text = String::from_utf8_lossy(piece);
+        let is_manifest = text.starts_with("PUT ") && text.lines().next().is_some_and(|line| line.contains("/manifests/"));
+        is_manifest && self.loses_reply.swap(false, Ordering::SeqCst)
+    }
 }
 
 /// Carries bytes from one to the other until one of them ends, or `passes` says no; then both are cut.
@@ -138,7 +139,9 @@ impl Bucket {
 
 fn gateway(s3_port: u16, listener_port: u16) -> Gateway {
     let gateway = Gateway::new("");
-    fs::write(gateway.folder.path().join("keys"), "[default]\naws_access_key_id = AK\naws_secret_access_key = SK\n").unwrap();
+    let keys = gateway.folder.path().join("keys");
+    fs::write(&keys, "[default]\naws_access_key_id = AK\naws_secret_access_key = SK\n").unwrap();
+    fs::set_permissions(keys, fs::Permissions::from_mode(0o600)).unwrap();
     gateway.configure(&format!(
         "[listener]\nbind = [\"127.0.0.1:{listener_port}\"]\n[segment]\nseal_interval = \"1s\"\n[engine]\nenabled = false\n\
          [upstream]\nurl = \"{LAKE}\"\nendpoint = \"http://127.0.0.1:{s3_port}\"\nregion = \"us-east-1\"\ncredentials_file = \"keys\"\n\
@@ -160,7 +163,7 @@ fn findings(config: &Path) -> (bool, Vec<(String, String)>) {
 fn a_bucket_that_is_away_for_the_first_half_gets_everything_once_and_the_newest_first() {
     let moto = Moto::start("lake");
     let (line, bucket) = (Line::to(moto.port), Bucket::of(&moto));
-    line.is_up.store(false, Ordering::SeqCst);
+    line.is_down.store(true, Ordering::SeqCst);
     let mut gateway = gateway(line.port, 0);
     gateway.start();
     let port = gateway.listener_port();
@@ -170,7 +173,7 @@ fn a_bucket_that_is_away_for_the_first_half_gets_everything_once_and_the_newest_
     }
     assert_eq!(gateway.status()["link"]["state"], "offline");
     assert_eq!(bucket.keys(""), Vec::<String>::new());
-    line.is_up.store(true, Ordering::SeqCst);
+    line.is_down.store(false, Ordering::SeqCst);
     gateway.wait_for("the backlog to drain", |gateway| gateway.books()["delivered"] == 3_000);
     let cuts = bucket.cuts();
     assert!(cuts.len() >= 3 && cuts.is_sorted_by(|before, after| before > after), "{cuts:?}");
@@ -178,10 +181,10 @@ fn a_bucket_that_is_away_for_the_first_half_gets_everything_once_and_the_newest_
     gateway.flush();
     bucket.assert_each_once(2_000);
     assert_eq!(findings(&gateway.config()), (true, vec![]));
-    // What was sent beside the objects themselves: heads of requests, and probes.
+    // Beside the objects, which are small here, only heads of requests were sent: no body went up twice.
     let stored: usize = bucket.keys("").iter().map(|key| bucket.get(key).len()).sum();
-    let sent = line.sent.load(Ordering::SeqCst);
-    println!("{sent} bytes sent for {stored} bytes stored");
+    let (sent, requests) = (line.sent.load(Ordering::SeqCst), line.requests.load(Ordering::SeqCst));
+    assert!(sent < stored as u64 + requests * 1200, "{sent} bytes in {requests} requests for {stored} bytes stored");
     assert_eq!(gateway.stop(), Some(0));
 }
 
