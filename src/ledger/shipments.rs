@@ -71,7 +71,10 @@ impl Store {
             let insert = "insert into shipments (instance, number, cut, sha256, begun, delivered) values (?1, ?2, ?3, ?4, ?5, ?5)";
             tx.execute(insert, (instance.as_str(), number, known.map(|(id, _)| id), sha256.0, now.0))?;
             match known {
-                Some((cut, true)) => deliver_cut(tx, state, instance, cut),
+                Some((cut, true)) => {
+                    forget_rebuilt(tx, instance, cut)?;
+                    deliver_cut(tx, state, instance, cut)
+                }
                 _ => Ok(()),
             }
         })
@@ -84,6 +87,14 @@ impl Store {
             Ok(())
         })
     }
+}
+
+/// What the rebuilding missed of a cut is no loss: its manifest accounts for all of it.
+fn forget_rebuilt(tx: &Connection, instance: &InstanceId, cut: i64) -> Result<(), LedgerError> {
+    let untold = "delete from losses where instance = ?1 and shipment is null and reason = 'rebuilt' \
+                  and exists (select 1 from cuts c where c.id = ?2 and losses.first_seq >= c.first_seq and losses.last_seq <= c.last_seq)";
+    tx.execute(untold, (instance.as_str(), cut))?;
+    Ok(())
 }
 
 /// Forgets the shipment under way; gives the id of its cut.

@@ -8,6 +8,9 @@ use super::pulse::STALL_LIMIT;
 use crate::ledger::Refusals;
 use crate::model::Books;
 
+/// Quarantine may take this part of the cap before a person is asked to look.
+const QUARANTINE_PART: u64 = 20;
+
 /// What the judgement looks at beside [`Now`].
 #[derive(Debug, Clone)]
 pub struct Signs {
@@ -19,8 +22,8 @@ pub struct Signs {
     pub stalled: Duration,
     /// Free on the data folder's file system.
     pub disk_free_bytes: u64,
-    /// What should stay free there.
-    pub min_free_bytes: u64,
+    /// `retention.cap`.
+    pub cap_bytes: u64,
     /// Files that failed their checksum and wait for a person.
     pub damaged_files: usize,
 }
@@ -44,8 +47,8 @@ pub fn judge(now: &Now, signs: &Signs) -> (State, Vec<Reason>) {
         reasons.push(Reason::failing("books", "the books do not balance; please report this"));
     }
     reasons.extend(stall(signs.stalled));
-    if signs.disk_free_bytes < signs.min_free_bytes {
-        let (free, wanted) = (signs.disk_free_bytes >> 20, signs.min_free_bytes >> 20);
+    if signs.disk_free_bytes < now.room.min_free_bytes {
+        let (free, wanted) = (signs.disk_free_bytes >> 20, now.room.min_free_bytes >> 20);
         reasons.push(Reason::degraded("disk_low", format!("{free} MiB are free on the disk, {wanted} MiB should be")));
     }
     if let Some(Refusals { cuts, readings, reason, again }) = &signs.refusals {
@@ -58,6 +61,11 @@ pub fn judge(now: &Now, signs: &Signs) -> (State, Vec<Reason>) {
         let count = signs.damaged_files;
         reasons.push(Reason::degraded("damaged_files", format!("{count} damaged segments are in quarantine; see the losses")));
     }
+    if now.room.quarantine_bytes > signs.cap_bytes / QUARANTINE_PART {
+        let taken = now.room.quarantine_bytes >> 20;
+        reasons
+            .push(Reason::degraded("quarantine", format!("quarantine takes {taken} MiB of the cap; look at it and remove what you can")));
+    }
     if now.engine.state == EngineState::Restarting {
         let restarts = now.engine.restarts;
         reasons.push(Reason::degraded("engine", format!("the engine ended and is started again ({restarts} times so far)")));
@@ -69,7 +77,7 @@ pub fn judge(now: &Now, signs: &Signs) -> (State, Vec<Reason>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{EnginePage, LinkNow, LinkState};
+    use crate::status::{EnginePage, LinkNow, LinkState, RoomNow};
 
     fn well() -> Signs {
         Signs {
@@ -77,7 +85,7 @@ mod tests {
             refusals: None,
             stalled: Duration::ZERO,
             disk_free_bytes: 2 << 30,
-            min_free_bytes: 1 << 28,
+            cap_bytes: 1 << 30,
             damaged_files: 0,
         }
     }
@@ -91,15 +99,19 @@ mod tests {
     #[test]
     fn each_sign_has_its_reason_and_the_worst_one_names_the_state() {
         let restarting = EnginePage { state: EngineState::Restarting, ..EnginePage::default() };
-        let now = Now { engine: restarting, troubles: vec![Reason::degraded("subscription", "refused")], ..Now::default() };
+        let room = RoomNow { disk_bytes: 60 << 20, quarantine_bytes: 52 << 20, min_free_bytes: 1 << 28 };
+        let now = Now { engine: restarting, room, troubles: vec![Reason::degraded("subscription", "refused")], ..Now::default() };
         let refusals = Refusals { cuts: 2, readings: 40, reason: "413".to_owned(), again: crate::model::Timestamp(0) };
         let mut signs = Signs { disk_free_bytes: 1, damaged_files: 2, refusals: Some(refusals), ..well() };
         let codes = |signs: &Signs| judge(&now, signs).1.into_iter().map(|reason| reason.code).collect::<Vec<_>>();
-        assert_eq!(codes(&signs), ["subscription", "disk_low", "refused_cuts", "damaged_files", "engine"]);
+        assert_eq!(codes(&signs), ["subscription", "disk_low", "refused_cuts", "damaged_files", "quarantine", "engine"]);
         assert_eq!(judge(&now, &signs).0, State::Degraded);
         signs.stalled = STALL_LIMIT;
         signs.books.accepted = 1;
-        assert_eq!(codes(&signs), ["subscription", "books", "stalled", "disk_low", "refused_cuts", "damaged_files", "engine"]);
+        assert_eq!(
+            codes(&signs),
+            ["subscription", "books", "stalled", "disk_low", "refused_cuts", "damaged_files", "quarantine", "engine"]
+        );
         assert_eq!(judge(&now, &signs).0, State::Failing);
         assert_eq!(vital(&now, signs.stalled).into_iter().map(|reason| reason.code).collect::<Vec<_>>(), ["stalled"]);
         assert_eq!(vital(&now, Duration::ZERO), []);

@@ -5,6 +5,8 @@ mod bad_input;
 mod crash_points;
 mod faults;
 mod redelivery;
+mod retention;
+mod s3;
 mod sql;
 mod story;
 mod support;

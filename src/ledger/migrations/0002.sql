@@ -1,8 +1,3 @@
--- Cuts that upstream refused: passed over until `again`; null where it is their turn again.
-create table refused (
-    cut integer primary key references cuts (id) on delete cascade,
-    reason text not null,
-    since integer not null,
-    again integer,
-    times integer not null
-) strict;
+-- What the names of the segments that are here add up to: whether the folder agrees is known without listing them. Null
+-- until the first transaction.
+alter table state add column segments_check integer;

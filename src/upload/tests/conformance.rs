@@ -81,7 +81,8 @@ async fn a_collector_conforms() {
     // With what a collector should do, and with the least that it must do.
     for (digests, head) in [(true, true), (true, false), (false, true), (false, false)] {
         let server = Server::tls(Shows::Good).await;
-        (server.state().digests, server.state().head) = (digests, head);
+        server.state().digests = digests;
+        server.state().head = head;
         conforms(&*open(&server.as_collector()).unwrap()).await;
         assert_eq!(server.objects()[KEY], b"one");
     }
@@ -91,7 +92,8 @@ async fn a_collector_conforms() {
 async fn s3_conforms() {
     for (digests, conditional) in [(true, Conditional::Honoured), (false, Conditional::Honoured), (true, Conditional::Unknown)] {
         let server = Server::tls(Shows::Good).await;
-        (server.state().digests, server.state().conditional) = (digests, conditional);
+        server.state().digests = digests;
+        server.state().conditional = conditional;
         conforms(&*open(&server.as_s3()).unwrap()).await;
         assert_eq!(server.objects()[KEY], b"one");
     }
