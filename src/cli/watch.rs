@@ -246,7 +246,7 @@ mod tests {
             watched.take(&status);
         }
         assert_eq!(watched.rates(), Some([50.0, 20.0, 2048.0]));
-        assert!(watched.page(&status, Timestamp(0)).contains("rates    in 45.0 readings/s, out 18.0 readings/s, 1.8 KiB/s\n"));
+        assert!(watched.page(&status, Timestamp(0)).contains("rates    in 50.0 readings/s, out 20.0 readings/s, 2.0 KiB/s\n"));
         status.uptime_s = 1.0;
         assert!(watched.page(&status, Timestamp(0)).contains("started again 1 times while watched"));
     }
