@@ -227,7 +227,7 @@ impl Client {
 
     /// The session as committed. Where the broker has lost it, ids start anew and old marks mean nothing.
     async fn resume(&mut self, present: bool) -> Result<StoredSession, LedgerError> {
-        let stored = self.ledger.open_session(self.session.clone()).await?;
+        let stored = self.ledger.open_session(self.session.clone(), None).await?;
         if present || stored.marks.is_empty() {
             self.untold = if present { self.untold } else { 0 };
             return Ok(stored);
@@ -235,7 +235,7 @@ impl Client {
         tracing::info!(client_id = self.login.client_id, "the broker does not know our session; it begins anew");
         self.untold = 0;
         self.ledger.end_session(self.session.clone()).await?;
-        self.ledger.open_session(self.session.clone()).await
+        self.ledger.open_session(self.session.clone(), None).await
     }
 
     /// Warns once of each new reason; a broker that is away for a week fills no log.
