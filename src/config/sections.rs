@@ -121,7 +121,8 @@ pub struct Listener {
     pub tls_key: Option<PathBuf>,
     /// Most connections at a time.
     pub max_connections: usize,
-    /// Most messages of one connection that wait for their acknowledgement; it is not read from beyond that.
+    /// Most messages of one connection that wait for their acknowledgement. It is not read from beyond that, or closed where
+    /// it was told (MQTT 5) or holds as many at QoS 2.
     pub max_unacknowledged: usize,
 }
 

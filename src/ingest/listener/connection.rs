@@ -51,7 +51,7 @@ pub(super) async fn serve<S: Socket>(shared: Arc<Shared>, stream: S, peer: Socke
     let end = converse(&shared, &mut wire, &mut guest).await;
     shared.state.connections.decrease();
     shared.record(&end, peer, Some(&guest.client_id));
-    let told = matches!(end, End::Stopping) || say_why(&mut wire, guest.dialect, &end);
+    let told = say_why(&mut wire, guest.dialect, &end) || matches!(end, End::Stopping);
     let will = guest.will.take_if(|_| end.leaves_will());
     let saying_goodbye = async {
         if told {

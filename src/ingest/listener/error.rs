@@ -96,12 +96,7 @@ impl End {
     pub(super) fn is_protocol_error(&self) -> bool {
         matches!(
             self,
-            Self::Frame(_)
-                | Self::Packet(_)
-                | Self::OutOfPlace(_)
-                | Self::UnknownAlias(_)
-                | Self::LongAliases
-                | Self::TooManyUnderWay(_)
+            Self::Frame(_) | Self::Packet(_) | Self::OutOfPlace(_) | Self::UnknownAlias(_) | Self::LongAliases | Self::TooManyUnderWay(_)
         )
     }
 

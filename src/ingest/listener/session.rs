@@ -96,9 +96,7 @@ impl Session {
         let (session, id) = (self.id.unwrap_or_default(), packet_id.get());
         let digest = digest(&content);
         let (owed, again, mark) = match (&content, exactly_once) {
-            (_, true) => {
-                (Owed::Pubrec, self.marks.is_held(id, digest), Some(MarkEvent::Received { session, packet_id: id, digest }))
-            }
+            (_, true) => (Owed::Pubrec, self.marks.is_held(id, digest), Some(MarkEvent::Received { session, packet_id: id, digest })),
             // What is refused at QoS 1 is refused again.
             (Content::Refused { .. }, false) => (Owed::Puback, false, None),
             (_, false) => {

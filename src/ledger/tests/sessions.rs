@@ -164,7 +164,8 @@ async fn a_session_that_was_left_expires_and_is_removed_at_the_next_seal() {
     ledger.leave_session(name(), short).await.unwrap();
     mark(&ledger, &[]).await;
     mark(&ledger, &[noted(first.id, 3, 3)]).await;
-    let count = || ledger.call(|store| Ok(store.connection().query_row("select count(*) from sessions", [], |row| row.get::<_, u64>(0))?));
+    let count =
+        || ledger.call(|store| Ok(store.connection().query_row("select count(*) from sessions", [], |row| row.get::<_, u64>(0))?));
     assert_eq!(count().await, Ok(1));
     seal(&ledger).await;
     assert_eq!(count().await, Ok(0));

@@ -29,9 +29,7 @@ pub(super) fn decode(packet: BytesMut) -> Result<Incoming, PacketError> {
         (v3::Packet::Subscribe { packet_id, topic_filters }, _) => {
             Ok(Incoming::Subscribe { packet_id, refusals: vec![Reason::NotDone; topic_filters.len()] })
         }
-        (v3::Packet::Unsubscribe { packet_id, topic_filters }, _) => {
-            Ok(Incoming::Unsubscribe { packet_id, filters: topic_filters.len() })
-        }
+        (v3::Packet::Unsubscribe { packet_id, topic_filters }, _) => Ok(Incoming::Unsubscribe { packet_id, filters: topic_filters.len() }),
         (v3::Packet::PingRequest, 0) => Ok(Incoming::Ping),
         (v3::Packet::Disconnect, 0) => Ok(Incoming::Disconnect { with_will: false, expiry: None }),
         (v3::Packet::PingRequest | v3::Packet::Disconnect, _) => Err(PacketError::Forbidden("a body where none may be")),
@@ -132,7 +130,11 @@ mod tests {
     #[test]
     fn malformed_and_forbidden_packets_are_told_apart_from_good_ones() {
         let good: [&[u8]; 8] = [
-            b"\x30\x05\0\x01a12", b"\x32\x05\0\x01a\0\x01", b"\x30\x07\0\x05a//b ", b"\xc0\0", b"\xe0\0",
+            b"\x30\x05\0\x01a12",
+            b"\x32\x05\0\x01a\0\x01",
+            b"\x30\x07\0\x05a//b ",
+            b"\xc0\0",
+            b"\xe0\0",
             b"\x82\x06\0\x01\0\x01a\0",
             b"\x34\x05\0\x01a\0\x01",
             b"\x62\x02\0\x01",

@@ -62,10 +62,8 @@ async fn a_topic_of_65535_bytes_comes_whole() {
 #[tokio::test]
 async fn other_protocol_levels_are_told_so() {
     let (bench, _folder) = Bench::start().await;
-    let answers: [(&[u8], &[u8]); 2] = [
-        (b"\0\x06MQIsdp\x03\x02\0\0\0\x01a", &[0x20, 2, 0, 1]),
-        (b"\0\x04MQTT\x09\x02\0\0\0\x01a", &[0x20, 2, 0, 1]),
-    ];
+    let answers: [(&[u8], &[u8]); 2] =
+        [(b"\0\x06MQIsdp\x03\x02\0\0\0\x01a", &[0x20, 2, 0, 1]), (b"\0\x04MQTT\x09\x02\0\0\0\x01a", &[0x20, 2, 0, 1])];
     for (connect, answer) in answers {
         let mut sensor = Sensor::dial(bench.address).await;
         sensor.send(&packet(0x10, &[connect])).await;

@@ -7,8 +7,17 @@ async fn connect_with_will(bench: &Bench, delay: u32, lasts: u32, clean: bool) -
     let mut sensor = Sensor::dial(bench.address).await;
     let flags = if clean { 6 } else { 4 };
     let will_properties = [&[0x18][..], &delay.to_be_bytes()].concat();
-    let fields: [&[u8]; 9] =
-        [b"\0\x04MQTT\x05", &[flags, 0, 0, 5], &expiry(lasts), &field(b"a"), &[5], &will_properties, &field(b"a/state"), &field(b"off"), &[]];
+    let fields: [&[u8]; 9] = [
+        b"\0\x04MQTT\x05",
+        &[flags, 0, 0, 5],
+        &expiry(lasts),
+        &field(b"a"),
+        &[5],
+        &will_properties,
+        &field(b"a/state"),
+        &field(b"off"),
+        &[],
+    ];
     sensor.send(&packet(0x10, &fields)).await;
     assert_eq!(sensor.read().await.unwrap()[3], 0);
     sensor
