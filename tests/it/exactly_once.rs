@@ -8,12 +8,14 @@ use std::process::Command;
 use crate::redelivery::{SEAL_OFTEN, kill_on_the_way};
 use crate::support::{Gateway, Publisher, assert_each_once, free_port};
 
-/// A gateway with a listener on the port, and a lake. It commits often: each message takes two commits, and a kill a second.
+/// A gateway with a listener on the port, and a lake. It commits often: each message takes two commits, and a kill a second;
+/// and it dawdles between commit and answer, which is where a kill tells.
 fn gateway() -> (Gateway, u16) {
     let (mut gateway, port) = (Gateway::new(""), free_port());
     let lake = gateway.lake();
     let settings = format!("[listener]\nbind = [\"127.0.0.1:{port}\"]\n[journal]\ncommit_interval = \"100ms\"\n{SEAL_OFTEN}");
     gateway.configure(&format!("{settings}url = \"file://{}\"\n", lake.display()));
+    gateway.environment.insert("FAILPOINTS".to_owned(), "pump.before_ack=sleep(40)".to_owned());
     gateway.start();
     (gateway, port)
 }

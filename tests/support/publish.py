@@ -51,7 +51,8 @@ else:
     session = {}
 client.on_publish = on_publish
 client.max_inflight_messages_set(args.window)
-client.reconnect_delay_set(min_delay=1, max_delay=1)
+# Soon enough to be at work when the next kill comes.
+client.reconnect_delay_set(min_delay=0.1, max_delay=0.2)
 client.keepalive = 10
 deadline = time.monotonic() + args.deadline
 while True:
