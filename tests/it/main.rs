@@ -6,6 +6,7 @@ mod crash_points;
 mod exactly_once;
 mod faults;
 mod redelivery;
+mod retention;
 mod sql;
 mod story;
 mod support;

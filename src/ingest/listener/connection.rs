@@ -35,7 +35,7 @@ pub(super) async fn serve<S: Socket>(shared: Arc<Shared>, stream: S, peer: Socke
     let mut guest = match admitted {
         Ok(guest) => guest,
         Err(end) => {
-            if matches!(end, End::Refused(_)) {
+            if matches!(end, End::Refused(_) | End::Denied(_)) {
                 shared.state.refused.increase();
             }
             shared.record(&end, peer, None);

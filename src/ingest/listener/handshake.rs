@@ -9,6 +9,7 @@ use super::Shared;
 use super::aliases;
 use super::error::End;
 use super::frame::Frame;
+use super::gate::Refusal;
 use super::opening::{self, Unopened};
 use super::packet::{self, Connect, Dialect, LONGEST_EXPIRY, Level, PacketError, Reason, Welcome, Will};
 use super::seats::Seat;
@@ -16,6 +17,9 @@ use super::wire::{Socket, Wire};
 
 /// Longest client id. The standard asks for 23 bytes; it is part of a name in the ledger.
 const MAX_CLIENT_ID_BYTES: usize = 512;
+
+/// What a handshake of TLS begins with. No packet of MQTT does.
+const TLS_FIRST_BYTE: u8 = 0x16;
 
 /// Who is connected now.
 pub(super) struct Guest {
@@ -41,6 +45,9 @@ pub(super) async fn receive<S: Socket>(wire: &mut Wire<S>, patience: Duration) -
         Some(Level::V311) => (Dialect::V311, packet::connect_v311(first)),
         Some(Level::V5) => (Dialect::V5 { max_packet_bytes: u32::MAX }, packet::connect_v5(first)),
         Some(Level::Other(_)) => return Err(refuse(wire, Dialect::V311, Reason::Version, "unknown protocol level")),
+        None if first.first() == Some(&TLS_FIRST_BYTE) => {
+            return Err(End::OutOfPlace("TLS was begun, and this listener speaks none; see listener.tls_cert"));
+        }
         None => return Err(End::OutOfPlace("the first packet is no CONNECT")),
     };
     match read {
@@ -85,11 +92,31 @@ pub(super) fn refuse<S: Socket>(wire: &mut Wire<S>, dialect: Dialect, reason: Re
     End::Refused(words)
 }
 
+/// Asks the gate about the sensor, before anything is done for it.
+async fn let_in<S: Socket>(shared: &Shared, wire: &mut Wire<S>, connect: &Connect) -> Result<(), End> {
+    let asked = shared.gate.check(connect.username.as_deref(), connect.password.as_deref());
+    let answer = tokio::select! {
+        biased;
+        () = shared.stop.cancelled() => return Err(End::Stopping),
+        answer = asked => answer,
+    };
+    answer.map_err(|refusal| {
+        let reason = match refusal {
+            Refusal::BadCredentials => Reason::BadCredentials,
+            Refusal::NotAuthorised => Reason::NotAuthorised,
+            Refusal::Busy => Reason::Busy,
+        };
+        connect.dialect.put_refusal(&mut wire.outbound, reason);
+        End::Denied(refusal)
+    })
+}
+
 /// Seats the sensor and answers CONNECT: the session is open, and it was not before.
 ///
 /// # Errors
-/// Another connection of the same client came, the daemon stops, or the ledger can't open the session.
+/// The gate says no, another connection of the same client came, the daemon stops, or the ledger can't open the session.
 pub(super) async fn admit<S: Socket>(shared: &Shared, wire: &mut Wire<S>, connect: Box<Connect>) -> Result<Guest, End> {
+    let_in(shared, wire, &connect).await?;
     let assigned = connect.client_id.is_empty();
     let client_id: Arc<str> = if assigned { assigned_client_id().into() } else { Arc::from(&*connect.client_id) };
     let claim = shared.seats.claim(Arc::clone(&client_id));

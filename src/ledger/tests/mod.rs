@@ -1,9 +1,11 @@
 //! Tests of the room, by story. Every step is followed by an audit of the books.
 
 mod books;
+mod drops;
 mod faults;
 mod instances;
 mod journal;
+mod pruning;
 mod sessions;
 mod shipments;
 

@@ -12,6 +12,8 @@ use crate::ingest::header::put_variable_length;
 const BAD_VERSION: u8 = 1;
 const BAD_CLIENT_ID: u8 = 2;
 const UNAVAILABLE: u8 = 3;
+const BAD_CREDENTIALS: u8 = 4;
+const NOT_AUTHORISED: u8 = 5;
 
 /// A filter's refusal in a SUBACK of 3.1.1.
 const FAILURE: u8 = 0x80;
@@ -55,6 +57,8 @@ impl Dialect {
             (Self::V5 { .. }, reason) => return self.put(outbound, 0x20, &[0, reason.code(), 0]),
             (Self::V311, Reason::Version) => BAD_VERSION,
             (Self::V311, Reason::ClientId) => BAD_CLIENT_ID,
+            (Self::V311, Reason::BadCredentials) => BAD_CREDENTIALS,
+            (Self::V311, Reason::NotAuthorised) => NOT_AUTHORISED,
             (Self::V311, _) => UNAVAILABLE,
         };
         self.put(outbound, 0x20, &[0, code]);
@@ -220,11 +224,18 @@ mod tests {
         dialect.put_unsuback(&mut outbound, id, 2);
         dialect.put_pingresp(&mut outbound);
         dialect.put_disconnect(&mut outbound, Reason::Stopping, "it stops");
-        for reason in [Reason::Version, Reason::ClientId, Reason::Unavailable, Reason::Busy] {
+        for reason in [
+            Reason::Version,
+            Reason::ClientId,
+            Reason::Unavailable,
+            Reason::Busy,
+            Reason::BadCredentials,
+            Reason::NotAuthorised,
+        ] {
             dialect.put_refusal(&mut outbound, reason);
         }
         let expected = b"\x20\x02\x01\0\x40\x02\x01\x02\x50\x02\x01\x02\x70\x02\x01\x02\x90\x04\x01\x02\x80\x80\xb0\x02\x01\x02\xd0\0\
-            \x20\x02\0\x01\x20\x02\0\x02\x20\x02\0\x03\x20\x02\0\x03";
+            \x20\x02\0\x01\x20\x02\0\x02\x20\x02\0\x03\x20\x02\0\x03\x20\x02\0\x04\x20\x02\0\x05";
         assert_eq!(&outbound[..], &expected[..]);
     }
 

@@ -18,6 +18,10 @@ pub(in crate::ingest::listener) enum Reason {
     Version = 0x84,
     /// A client id that can't be taken.
     ClientId = 0x85,
+    /// Unknown user, or wrong password.
+    BadCredentials = 0x86,
+    /// Nobody may who says nothing of himself.
+    NotAuthorised = 0x87,
     /// Something is not to be had just now.
     Unavailable = 0x88,
     /// Too many others are here.
