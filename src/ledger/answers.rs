@@ -1,6 +1,6 @@
 //! What the ledger answers with, beside the nouns that all rooms share.
 
-use crate::model::{CutNumber, InstanceId, SegmentName, Seq, SessionId, SessionMarks, ShipmentNumber, Timestamp};
+use crate::model::{CutNumber, Digest, InstanceId, SegmentName, Seq, SessionId, SessionMarks, ShipmentNumber, Timestamp};
 
 /// How far everything has come; a watch of it is the wake-up of every worker behind the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -53,6 +53,19 @@ pub struct Backlog {
     pub bytes: u64,
     /// When its oldest cut was sealed.
     pub oldest: Option<Timestamp>,
+}
+
+/// A shipment that an earlier ledger of this folder delivered, as its manifest upstream tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recognised {
+    /// Whose; not the current one.
+    pub instance: InstanceId,
+    /// Its number.
+    pub number: ShipmentNumber,
+    /// The cut it brought, known here or not.
+    pub cut: Option<CutNumber>,
+    /// Of its manifest's bytes.
+    pub sha256: Digest,
 }
 
 /// A session of a peer that outlives its connections.

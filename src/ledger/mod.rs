@@ -43,7 +43,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-pub use self::answers::{Backlog, Droppable, Evictable, Fill, Gone, Identity, JournalEntry, Progress, StoredSession};
+pub use self::answers::{Backlog, Droppable, Evictable, Fill, Gone, Identity, JournalEntry, Progress, Recognised, StoredSession};
 pub use self::error::LedgerError;
 pub use self::reader::Reader;
 
@@ -213,6 +213,15 @@ impl Ledger {
     /// `Invalid` where it is not under way, or `instance` is the current one.
     pub async fn set_aside_shipment(&self, instance: InstanceId, number: ShipmentNumber, reason: String) -> Result<(), LedgerError> {
         self.call(move |store| store.set_aside_shipment(&instance, number, &reason)).await
+    }
+
+    /// The name of the shipment under way is taken by a manifest that an earlier ledger of this folder put there, about the
+    /// same files: that one is recorded as delivered instead, with its cut where it is known. The number after it is next.
+    ///
+    /// # Errors
+    /// `Invalid` where no shipment of that number is under way, or `instance` is the current one.
+    pub async fn recognise_shipment(&self, found: Recognised) -> Result<(), LedgerError> {
+        self.call(move |store| store.recognise_shipment(&found)).await
     }
 
     /// What was set aside may be shipped again: whatever was in the way may be gone.

@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tempfile::TempDir;
 
-use super::{Ledger, LedgerError, Open, Reader};
+use super::{Ledger, LedgerError, Open, Reader, Recognised};
 use crate::clock::Clock;
 use crate::model::{
-    Batch, Books, CutNumber, Day, Digest, FileKind, InstanceId, Reading, Record, SealedCut, Segment, SegmentName, Seq, SeriesKey,
+    Batch, Books, CutNumber, CutState, Day, Digest, FileKind, InstanceId, Reading, Record, SealedCut, Segment, SegmentName, Seq, SeriesKey,
     SeriesSummary, Shipment, ShipmentNumber, Tally, TimeSource, Timestamp, columns,
 };
 
