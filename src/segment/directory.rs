@@ -337,8 +337,7 @@ mod tests {
         let (left, _file) = dir.create(&name(1, 10)).unwrap();
         let foreign = dir.path(&name(1, 9)).with_file_name("notes.txt");
         fs::write(&foreign, "mine").unwrap();
-        let expected =
-            Listing { segments: vec![name(1, 9), name(2, 7)], temporary: vec![left.path().to_owned()], foreign: vec![foreign] };
+        let expected = Listing { segments: vec![name(1, 9), name(2, 7)], temporary: vec![left.path().to_owned()], foreign: vec![foreign] };
         assert_eq!(dir.list().unwrap(), expected);
     }
 
