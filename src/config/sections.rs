@@ -419,11 +419,20 @@ pub struct Engine {
     pub query_timeout: Period,
     /// Most queries at a time.
     pub max_concurrent_queries: usize,
+    /// Longest answer; 0: no limit.
+    pub max_answer: ByteSize,
 }
 
 impl Default for Engine {
     fn default() -> Self {
-        Self { enabled: true, memory: ByteSize(0), threads: 0, query_timeout: seconds(30), max_concurrent_queries: 4 }
+        Self {
+            enabled: true,
+            memory: ByteSize(0),
+            threads: 0,
+            query_timeout: seconds(30),
+            max_concurrent_queries: 4,
+            max_answer: ByteSize(1 << 30),
+        }
     }
 }
 
