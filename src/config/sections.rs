@@ -80,7 +80,7 @@ pub struct Mqtt {
     pub username: Option<String>,
     /// File with its password.
     pub password_file: Option<PathBuf>,
-    /// Authority that signed the broker's certificate.
+    /// Authority that signed the broker's certificate; absent: the system's.
     pub ca_file: Option<PathBuf>,
     /// Client certificate.
     pub cert_file: Option<PathBuf>,
@@ -111,14 +111,16 @@ impl Default for Mqtt {
 pub struct Listener {
     /// Addresses; port 0 takes a free one.
     pub bind: Vec<String>,
-    /// Accounts; absent: anonymous, on loopback only unless `anonymous` is set.
+    /// Accounts; absent: anyone, on loopback only unless `anonymous` or `tls_client_ca` is set.
     pub users_file: Option<PathBuf>,
-    /// Lets anyone in, also off loopback.
+    /// Lets in who names no account, also off loopback.
     pub anonymous: bool,
-    /// Certificate chain.
+    /// Certificate chain; absent: no TLS.
     pub tls_cert: Option<PathBuf>,
     /// Its key.
     pub tls_key: Option<PathBuf>,
+    /// Authority that must have signed the certificate of everyone who connects; absent: none is asked for.
+    pub tls_client_ca: Option<PathBuf>,
     /// Most connections at a time.
     pub max_connections: usize,
     /// Most messages of one connection that wait for their acknowledgement; it is not read from beyond that.
@@ -133,6 +135,7 @@ impl Default for Listener {
             anonymous: false,
             tls_cert: None,
             tls_key: None,
+            tls_client_ca: None,
             max_connections: 1000,
             max_unacknowledged: 10_000,
         }
@@ -361,11 +364,22 @@ pub struct Api {
     pub flight: Vec<String>,
     /// File with the token asked for on TCP; required off loopback.
     pub token_file: Option<PathBuf>,
+    /// Certificate chain of the TCP addresses; absent: no TLS.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key.
+    pub tls_key: Option<PathBuf>,
 }
 
 impl Default for Api {
     fn default() -> Self {
-        Self { socket: PathBuf::from("/run/forebay/forebay.sock"), http: Vec::new(), flight: Vec::new(), token_file: None }
+        Self {
+            socket: PathBuf::from("/run/forebay/forebay.sock"),
+            http: Vec::new(),
+            flight: Vec::new(),
+            token_file: None,
+            tls_cert: None,
+            tls_key: None,
+        }
     }
 }
 

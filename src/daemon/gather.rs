@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Addresses;
+use crate::clock::SharedClock;
 use crate::engine;
 use crate::ingest::client::ClientState;
-use crate::ingest::listener::ListenerState;
+use crate::ingest::listener::{Gate, ListenerState};
 use crate::ingest::{Latest, PumpState};
 use crate::retention::RetentionState;
 use crate::segment::SealerState;
 use crate::space::Space;
 use crate::status::{EnginePage, EngineState, IngestNow, LinkNow, LinkState, Listeners, Now, Pulse, Reason, RoomNow};
+use crate::tls::Acceptor;
 use crate::upload::{self, LinkMode};
 
 /// The states of all rooms.
@@ -36,6 +38,12 @@ pub struct States {
     pub engine: Arc<engine::EngineState>,
     /// What is bound.
     pub addresses: Addresses,
+    /// Of the listener: who may publish.
+    pub gate: Option<Arc<Gate>>,
+    /// Of HTTP on TCP.
+    pub http_tls: Option<Arc<Acceptor>>,
+    /// For what is valid now.
+    pub clock: SharedClock,
     /// Whether the sources run.
     pub ready: Arc<AtomicBool>,
 }
@@ -71,6 +79,9 @@ impl States {
             commit_p99: pump.commit_latency(0.99).unwrap_or_default(),
             refused_under_pressure: self.listener.qos0_refused.get() + self.client.status().qos0_refused,
             last_reject: pump.last_reject(),
+            connections: self.listener.connections.get(),
+            connections_refused: self.listener.refused.get() + self.listener.refused_by_limit.get(),
+            handshakes_failed: self.gate.as_ref().map_or(0, |gate| gate.handshakes_failed()),
         }
     }
 
@@ -136,6 +147,11 @@ impl States {
             let message = format!("{dropped} readings that were not delivered were dropped to make room; see the losses");
             troubles.push(Reason::degraded("dropping", message));
         }
+        let now = self.clock.now();
+        let at_gate = self.gate.iter().flat_map(|gate| gate.troubles(now));
+        troubles.extend(at_gate.map(|trouble| Reason::degraded("listener_access", trouble)));
+        let at_http = self.http_tls.iter().flat_map(|tls| tls.troubles(now));
+        troubles.extend(at_http.map(|trouble| Reason::degraded("http_tls", trouble)));
         if self.pump.is_full() {
             troubles.push(Reason::failing("disk_full", "nothing is acknowledged until there is room on the disk"));
         }

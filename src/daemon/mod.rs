@@ -18,6 +18,7 @@ use std::sync::Arc;
 use crate::api::ApiError;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::Config;
+use crate::disk;
 use crate::error::ErrorKind;
 use crate::ingest::client::ClientError;
 use crate::ingest::listener::ListenerError;
@@ -104,6 +105,8 @@ impl Daemon {
     /// The first room that can't start.
     pub async fn start(config: Config) -> Result<Self, DaemonError> {
         let lock = folder::take(&config.gateway.data_dir)?;
+        let open_files = disk::raise_file_limit();
+        tracing::debug!(open_files, "this many files may be open");
         let clock: SharedClock = Arc::new(SystemClock);
         let tasks = TaskSet::new();
         let rooms = match rooms::open(config, clock, &tasks).await {

@@ -64,6 +64,9 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
         space: ground.space.clone(),
         engine: engine_state,
         addresses: addresses.clone(),
+        gate: listener.as_ref().map(Listener::gate),
+        http_tls: bound.tls(),
+        clock: Arc::clone(&ground.clock),
         ready: Arc::clone(&ready),
     });
     let doors = Doors {

@@ -4,8 +4,9 @@
 use rusqlite::Connection;
 
 use super::error::LedgerError;
+use super::segments;
 use super::state;
-use crate::model::Books;
+use crate::model::{Books, check_of};
 
 /// One sentence for each contradiction; none when all is well.
 pub(super) fn audit(connection: &Connection) -> Result<Vec<String>, LedgerError> {
@@ -41,6 +42,10 @@ pub(super) fn audit(connection: &Connection) -> Result<Vec<String>, LedgerError>
     }
     if !state.books.balanced() {
         found.push(format!("the books do not balance: {:?}", state.books));
+    }
+    let sum = segments::paths(connection)?.iter().fold(0_u64, |sum, path| sum.wrapping_add(check_of(path)));
+    if state.segments_check != sum {
+        found.push(format!("the segments that are here add up to {sum}, and the check is {}", state.segments_check));
     }
     found.extend(gaps(connection, state.mark())?);
     let cuts_apart = "select count(*) from cuts c where state <> 'dropped' and readings <> \

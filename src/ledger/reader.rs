@@ -9,11 +9,12 @@ use super::answers::{Backlog, JournalEntry, Progress};
 use super::error::LedgerError;
 use super::readers::{Lent, Readers};
 use super::rows;
+use super::segments;
 use super::state;
 use super::suspicion;
 use crate::model::{
     Books, Cut, CutNumber, Digest, InstanceId, Loss, LossStatus, Segment, Seq, SeriesSummary, Shipment, ShipmentNumber, StoredRecord,
-    Tally, Timestamp, segment_path,
+    Tally, Timestamp,
 };
 
 /// A read-only connection. Each method is one consistent read; [`Reader::snapshot`] makes several consistent.
@@ -97,21 +98,14 @@ impl Reader {
         self.all(&sql, [], rows::segment)
     }
 
-    /// The names of the segments that are here, as `SegmentName` writes them, in no order: a fifth of the work of
-    /// [`Reader::segments`], for the start.
+    /// The names of the segments that are here, as `SegmentName` writes them, in no order.
     pub fn segment_paths(&self) -> Result<HashSet<String>, LedgerError> {
-        let sql = "select s.kind, s.date, c.instance, c.number from segments s join cuts c on c.id = s.cut where s.state = 'present'";
-        let read = || -> rusqlite::Result<HashSet<String>> {
-            let mut statement = self.connection.prepare_cached(sql)?;
-            let mut rows = statement.query([])?;
-            let mut paths = HashSet::new();
-            while let Some(row) = rows.next()? {
-                let word = |place: usize| Ok::<_, rusqlite::Error>(row.get_ref(place)?.as_str()?);
-                paths.insert(segment_path(word(0)?, word(1)?, word(2)?, row.get(3)?));
-            }
-            Ok(paths)
-        };
-        read().map_err(|error| self.failed(error))
+        segments::paths(&self.connection).map_err(|error| self.failed(error))
+    }
+
+    /// What `model::check_of` adds up to for the segments that are here: whether a folder holds them, without listing them.
+    pub fn segments_check(&self) -> Result<u64, LedgerError> {
+        Ok(self.state()?.segments_check)
     }
 
     /// How many segments are here, without listing them.

@@ -102,7 +102,7 @@ fn record_cut(tx: &Connection, state: &mut State, cut: &SealedCut) -> Result<(),
     let (readings, records) = (rows_of(cut, FileKind::Readings), rows_of(cut, FileKind::Records));
     let row = Cut { instance, number, first_seq, last_seq, readings, records, sealed, state: CutState::Sealed };
     let id = segments::insert_cut(tx, &row)?;
-    cut.segments.iter().try_for_each(|segment| segments::insert(tx, id, segment))?;
+    cut.segments.iter().try_for_each(|segment| segments::insert(tx, state, id, segment))?;
     state.last_cut = number;
     state.exported_record = cut.last_record;
     Ok(())

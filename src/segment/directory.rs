@@ -5,7 +5,7 @@
 //! not removed; a new folder is durable before a file is put into it.
 //! On failure: nothing is half done but temporary files, which recovery removes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::error::SegmentError;
 use super::verified::Verified;
 use crate::disk;
-use crate::model::{FileKind, SegmentName};
+use crate::model::{FileKind, SegmentName, check_of};
 
 /// Files of one name in quarantine; beyond it the last one is replaced.
 const MAX_NAMESAKES: u32 = 16;
@@ -49,13 +49,22 @@ pub struct Listing {
     pub foreign: Vec<PathBuf>,
 }
 
-/// What is in the folder, and which of the segments that should be are not.
+/// The names in the folder, not taken apart.
 #[derive(Debug, Default)]
-pub(super) struct Differences {
-    /// What nobody expected.
-    pub(super) found: Listing,
-    /// Expected, and not there; sorted.
-    pub(super) missing: Vec<SegmentName>,
+pub(super) struct Names {
+    /// What may be segments.
+    pub(super) segments: Vec<String>,
+    /// As [`Listing`] has them.
+    pub(super) temporary: Vec<PathBuf>,
+    /// As [`Listing`] has them, but for what is named like a segment.
+    pub(super) foreign: Vec<PathBuf>,
+}
+
+impl Names {
+    /// What [`check_of`] adds up to for all of them.
+    pub(super) fn check(&self) -> u64 {
+        self.segments.iter().fold(0, |sum, name| sum.wrapping_add(check_of(name)))
+    }
 }
 
 /// What became of a file that was to be removed.
@@ -241,38 +250,40 @@ impl SegmentDir {
     /// # Errors
     /// A folder that can't be read.
     pub fn list(&self) -> Result<Listing, SegmentError> {
-        Ok(self.compare(HashSet::new())?.found)
+        let Names { segments: names, temporary, mut foreign } = self.names()?;
+        let mut segments = Vec::new();
+        for name in names {
+            match name.parse() {
+                Ok(segment) => segments.push(segment),
+                Err(_) => foreign.push(self.inner.root.join(name)),
+            }
+        }
+        segments.sort_unstable();
+        Ok(Listing { segments, temporary, foreign })
     }
 
-    /// Compares the folder with the names of the files that should be there. It is a part of every start, and so it looks
-    /// at names alone, and takes apart those only that it did not expect.
-    pub(super) fn compare(&self, mut expected: HashSet<String>) -> Result<Differences, SegmentError> {
-        let mut found = Listing::default();
+    /// The names in the folder: a part of every start, and so not more than that.
+    pub(super) fn names(&self) -> Result<Names, SegmentError> {
+        let mut names = Names::default();
         for kind in [FileKind::Readings, FileKind::Records] {
-            for (folder, is_folder) in entries(&self.inner.root.join(kind.as_str()))? {
+            for (date, is_folder) in entries(&self.inner.root.join(kind.as_str()))? {
+                let folder = self.inner.root.join(kind.as_str()).join(&date);
                 if !is_folder {
-                    found.foreign.push(folder);
+                    names.foreign.push(folder);
                     continue;
                 }
                 for (file, _) in entries(&folder)? {
-                    let name = file.strip_prefix(&self.inner.root).ok().and_then(Path::to_str).unwrap_or_default();
-                    if expected.remove(name) {
-                        continue;
-                    }
-                    if name.ends_with(disk::TEMP_SUFFIX) {
-                        found.temporary.push(file);
-                    } else if let Ok(name) = name.parse() {
-                        found.segments.push(name);
+                    if file.ends_with(".parquet") {
+                        names.segments.push(format!("{}/{date}/{file}", kind.as_str()));
+                    } else if file.ends_with(disk::TEMP_SUFFIX) {
+                        names.temporary.push(folder.join(file));
                     } else {
-                        found.foreign.push(file);
+                        names.foreign.push(folder.join(file));
                     }
                 }
             }
         }
-        found.segments.sort_unstable();
-        let mut missing: Vec<SegmentName> = expected.iter().filter_map(|name| name.parse().ok()).collect();
-        missing.sort_unstable();
-        Ok(Differences { found, missing })
+        Ok(names)
     }
 
     /// Removes a temporary file that an earlier process left.
@@ -341,10 +352,10 @@ fn sync_folder(folder: &Path) -> Result<(), SegmentError> {
     disk::sync_folder(folder).map_err(|error| SegmentError::io("sync", folder, &error))
 }
 
-/// The entries of `folder`, and whether each is a folder itself.
-fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>, SegmentError> {
+/// The names of what is in `folder`, as far as they are UTF-8, and whether each is a folder itself.
+fn entries(folder: &Path) -> Result<Vec<(String, bool)>, SegmentError> {
     let failed = |error: io::Error| SegmentError::io("read", folder, &error);
-    let entry = |entry: fs::DirEntry| Ok((entry.path(), entry.file_type()?.is_dir()));
+    let entry = |entry: fs::DirEntry| Ok((entry.file_name().to_string_lossy().into_owned(), entry.file_type()?.is_dir()));
     fs::read_dir(folder).map_err(failed)?.map(|found| found.and_then(entry)).collect::<Result<_, _>>().map_err(failed)
 }
 

@@ -13,13 +13,14 @@
 //! A new instance that is due (the ledger lost commits, or is on another host) begins when all of this is done, since it
 //! numbers the journal anew.
 //!
-//! Only names are looked at, and what unknown files hold: the backlog does not slow the start. A file that is not what it
-//! was is found by the scrubber, and until then nobody trusts it.
+//! Only names are looked at, and what they add up to: the backlog does not slow the start. Where that is not what the ledger
+//! says they are compared one by one, and unknown files are read. A file that is not what it was is found by the scrubber.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::panic::catch_unwind;
+use std::path::Path;
 
-use super::directory::{Differences, Listing, SegmentDir};
+use super::directory::SegmentDir;
 use super::error::SegmentError;
 use super::inspect::{describe, inspect_file};
 use super::layout::Origin;
@@ -107,22 +108,33 @@ enum Verdict {
 
 fn clean(ledger: &Ledger, dir: &SegmentDir, behind: bool) -> Result<Findings, SegmentError> {
     let reader = ledger.reader()?;
-    let Differences { found: Listing { segments: unknown, temporary, foreign }, missing } = dir.compare(reader.segment_paths()?)?;
+    let names = dir.names()?;
     let instance = ledger.identity().instance;
     let mut findings = Findings::default();
-    for path in &temporary {
+    for path in &names.temporary {
         dir.remove_temporary(path)?;
         findings.recovered.temporary += 1;
     }
-    for path in &foreign {
-        tracing::warn!(path = %path.display(), "not forebay's own, and left alone");
+    names.foreign.iter().for_each(|path| leave_alone(path));
+    if names.check() == reader.segments_check()? {
+        return Ok(findings);
     }
+    let (known, found): (_, HashSet<String>) = (reader.segment_paths()?, names.segments.into_iter().collect());
+    let mut unknown: Vec<_> = found.difference(&known).collect();
+    unknown.sort_unstable();
     for name in unknown {
-        settle(judge(&reader, dir, &instance, &name)?, dir, &name, &mut findings)?;
+        match name.parse() {
+            Ok(name) => settle(judge(&reader, dir, &instance, &name)?, dir, &name, &mut findings)?,
+            Err(_) => leave_alone(&dir.root().join(name)),
+        }
     }
-    findings.missing = missing;
+    findings.missing = known.difference(&found).filter_map(|name| name.parse().ok()).collect();
     settle_held(dir, behind, &mut findings)?;
     Ok(findings)
+}
+
+fn leave_alone(path: &Path) {
+    tracing::warn!(path = %path.display(), "not forebay's own, and left alone");
 }
 
 fn settle(verdict: Verdict, dir: &SegmentDir, name: &SegmentName, findings: &mut Findings) -> Result<(), SegmentError> {

@@ -48,6 +48,12 @@ pub struct IngestNow {
     pub refused_under_pressure: u64,
     /// Why the newest rejected message was rejected; since the start.
     pub last_reject: Option<String>,
+    /// Sensors connected to the listener.
+    pub connections: u64,
+    /// Connections the listener refused; since the start.
+    pub connections_refused: u64,
+    /// TLS handshakes of the listener that failed; since the start.
+    pub handshakes_failed: u64,
 }
 
 /// What retention knows.

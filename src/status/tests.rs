@@ -26,6 +26,9 @@ fn example() -> (LedgerFacts, Now, Surroundings) {
             commit_p50: Duration::from_millis(4),
             commit_p99: Duration::from_millis(30),
             last_reject: Some("the payload is not JSON".to_owned()),
+            connections: 3,
+            connections_refused: 2,
+            handshakes_failed: 1,
             ..IngestNow::default()
         },
         link: LinkNow {

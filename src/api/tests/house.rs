@@ -56,7 +56,7 @@ impl House {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("forebay.sock");
         let token_file = token.map(|token| {
-            std::fs::write(folder.path().join("token"), token).unwrap();
+            crate::disk::write_atomically(&folder.path().join("token"), token.as_bytes()).unwrap();
             folder.path().join("token")
         });
         let data_dir = folder.path().join("data");
