@@ -7,6 +7,7 @@ mod exactly_once;
 mod faults;
 mod redelivery;
 mod retention;
+mod s3;
 mod sql;
 mod story;
 mod support;

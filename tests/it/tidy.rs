@@ -8,12 +8,13 @@ const MAX_FUNCTION_LINES: usize = 70;
 const MAX_LINE_WIDTH: usize = 140;
 
 /// Third-party names and the rooms that may speak them.
-const FENCES: [(&str, &[&str]); 9] = [
+const FENCES: [(&str, &[&str]); 10] = [
     ("duckdb", &["engine"]),
     ("rusqlite", &["ledger"]),
     ("rumqttc", &["ingest"]),
     ("parquet", &["segment"]),
     ("object_store", &["upload"]),
+    ("reqwest", &["upload"]),
     ("axum", &["api"]),
     ("tonic", &["api"]),
     ("arrow_flight", &["api"]),

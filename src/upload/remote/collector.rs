@@ -12,7 +12,9 @@ use super::content_type;
 use super::refusal::judge;
 use super::wire::{Reply, Use, client, one_line};
 use crate::config;
+use crate::error::explain;
 use crate::model::Digest;
+use crate::secrets;
 use crate::upload::UploadError;
 use crate::upload::upstream::{Body, UpstreamError};
 
@@ -62,10 +64,9 @@ impl Collector {
     /// The header with the token, read anew so that it may be exchanged at any time.
     fn token(&self) -> Result<Option<HeaderValue>, String> {
         let Some(file) = &self.token_file else { return Ok(None) };
-        let failed = |why: &dyn std::fmt::Display| format!("upstream.token_file \"{}\": {why}", file.display());
-        let token = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
-        let mut header: HeaderValue =
-            format!("Bearer {}", token.trim()).try_into().map_err(|_| failed(&"what is in it can't be a token"))?;
+        let token = secrets::read(file).map_err(|error| format!("upstream.token_file: {}", explain(&error)))?;
+        let no_token = |_| format!("upstream.token_file \"{}\": what is in it can't be a token", file.display());
+        let mut header = HeaderValue::try_from(format!("Bearer {}", token.reveal().trim())).map_err(no_token)?;
         header.set_sensitive(true);
         Ok(Some(header))
     }
@@ -91,6 +92,7 @@ impl Collector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upload::tests::private;
 
     fn settings(url: &str) -> config::Upstream {
         config::Upstream { url: url.to_owned(), ..config::Upstream::default() }
@@ -111,15 +113,15 @@ mod tests {
         let file = folder.path().join("token");
         let with_token = config::Upstream { token_file: Some(file.clone()), ..settings("https://lake.example/") };
         assert!(Collector::new(&with_token).err().unwrap().to_string().contains("token"));
-        std::fs::write(&file, "first\n").unwrap();
+        private(&file, "first\n");
         let (collector, _) = Collector::new(&with_token).unwrap();
         for token in ["first", "second"] {
-            std::fs::write(&file, format!("{token}\n")).unwrap();
+            private(&file, &format!("{token}\n"));
             let request = collector.request(Method::HEAD, "x", None).unwrap();
             assert_eq!(request.headers()[AUTHORIZATION], format!("Bearer {token}"));
             assert!(!format!("{request:?}").contains(token));
         }
-        std::fs::write(&file, "two\nlines").unwrap();
+        private(&file, "two\nlines");
         let error = collector.request(Method::HEAD, "x", None).unwrap_err().to_string();
         assert!(error.contains("token") && !error.contains("lines"), "{error}");
     }

@@ -11,6 +11,8 @@ use object_store::client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, 
 use object_store::{ClientOptions, RetryConfig};
 use reqwest::Client;
 
+use crate::error::explain;
+use crate::secrets;
 use crate::upload::UploadError;
 use crate::upload::upstream::UpstreamError;
 
@@ -56,9 +58,9 @@ impl Credentials {
 
 /// The keys in `file`: the lines of its profile `default`, or those before any profile.
 pub fn read_file(file: &Path) -> Result<AwsCredential, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("upstream.credentials_file \"{}\": {error}", file.display()))?;
+    let text = secrets::read(file).map_err(|error| format!("upstream.credentials_file: {}", explain(&error)))?;
     let (mut ours, mut key_id, mut secret_key, mut token) = (true, None, None, None);
-    for line in text.lines().map(str::trim) {
+    for line in text.reveal().lines().map(str::trim) {
         if line.starts_with('[') {
             ours = line == "[default]";
         } else if let Some((name, value)) = line.split_once('=').filter(|_| ours) {
@@ -114,11 +116,12 @@ pub fn builder(connector: Connector) -> AmazonS3Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upload::tests::private;
 
     fn read(text: &str) -> Result<AwsCredential, String> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("keys");
-        std::fs::write(&file, text).unwrap();
+        private(&file, text);
         read_file(&file)
     }
 
