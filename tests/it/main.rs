@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod crash_points;
+mod exactly_once;
 mod faults;
 mod redelivery;
 mod retention;
