@@ -1,4 +1,4 @@
--- user_version 2
+-- user_version 3
 CREATE TABLE instances (
     id integer primary key,
     name text not null unique,

@@ -117,7 +117,9 @@ impl End {
     /// What a sensor of version 5 is told; `None` where it went by itself, or can't hear us.
     pub(super) fn reason(&self) -> Option<Reason> {
         match self {
-            Self::Disconnected { .. } | Self::Closed | Self::NotReading | Self::NoConnect | Self::Refused(_) | Self::Io(_) => None,
+            Self::Disconnected { .. } | Self::Closed | Self::NotReading | Self::Io(_) => None,
+            // These come before the conversation: there is none, or its CONNACK says it.
+            Self::NoConnect | Self::Refused(_) | Self::Denied(_) => None,
             Self::Silent => Some(Reason::KeepAlive),
             Self::TakenOver => Some(Reason::TakenOver),
             Self::Stopping => Some(Reason::Stopping),

@@ -224,14 +224,8 @@ mod tests {
         dialect.put_unsuback(&mut outbound, id, 2);
         dialect.put_pingresp(&mut outbound);
         dialect.put_disconnect(&mut outbound, Reason::Stopping, "it stops");
-        for reason in [
-            Reason::Version,
-            Reason::ClientId,
-            Reason::Unavailable,
-            Reason::Busy,
-            Reason::BadCredentials,
-            Reason::NotAuthorised,
-        ] {
+        for reason in [Reason::Version, Reason::ClientId, Reason::Unavailable, Reason::Busy, Reason::BadCredentials, Reason::NotAuthorised]
+        {
             dialect.put_refusal(&mut outbound, reason);
         }
         let expected = b"\x20\x02\x01\0\x40\x02\x01\x02\x50\x02\x01\x02\x70\x02\x01\x02\x90\x04\x01\x02\x80\x80\xb0\x02\x01\x02\xd0\0\
