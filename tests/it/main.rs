@@ -1,11 +1,16 @@
 //! Tests that drive the real program: one binary, so that DuckDB is linked once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod access;
 mod bad_input;
+#[path = "../support/certificates.rs"]
+mod certificates;
 mod crash_points;
 mod faults;
 mod redelivery;
+mod secrets;
 mod sql;
 mod story;
 mod support;
 mod tidy;
+mod tls;
