@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::load::Problem;
-use super::{Config, Mqtt, WhenFull};
+use super::{Config, Mqtt, Upstream, WhenFull};
 
 /// Below this there is no room for the ledger, a segment being written and the reserve.
 const MIN_CAP: u64 = 16 << 20;
@@ -31,8 +31,9 @@ impl Config {
     fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let mqtt = self.mqtt.iter_mut().flat_map(|m| [&mut m.password_file, &mut m.ca_file, &mut m.cert_file, &mut m.key_file]);
         let listener = self.listener.iter_mut().flat_map(|l| [&mut l.users_file, &mut l.tls_cert, &mut l.tls_key, &mut l.tls_client_ca]);
+        let upstream = self.upstream.iter_mut().flat_map(|u| [&mut u.credentials_file, &mut u.token_file, &mut u.ca_file]);
         let api = [&mut self.api.token_file, &mut self.api.tls_cert, &mut self.api.tls_key];
-        mqtt.chain(listener).chain(api).flatten()
+        mqtt.chain(listener).chain(upstream).chain(api).flatten()
     }
 }
 
@@ -145,20 +146,39 @@ fn storage(config: &Config, found: &mut Vec<Problem>) {
     let cap = config.retention.cap;
     rule(found, cap.0 >= MIN_CAP, "retention.cap", cap, "must be at least 16MiB");
     let thins = config.retention.when_full == WhenFull::Thin;
-    rule(found, !thins, "retention.when_full", "thin", "is not there yet; use drop_oldest or refuse");
-    if let Some(upstream) = &config.upstream {
-        no_account(found, "upstream.url", &upstream.url, "name a file with its secret instead");
-        rule(found, !upstream.url.is_empty(), "upstream.url", &upstream.url, "must name a lake, for example \"file:///srv/lake\"");
-        let (min, max) = (upstream.retry_min, upstream.retry_max);
-        rule(
-            found,
-            !min.0.is_zero() && min <= max,
-            "upstream.retry_min",
-            min,
-            &format!("must be more than 0 and at most retry_max ({max})"),
-        );
-        rule(found, !upstream.probe_interval.0.is_zero(), "upstream.probe_interval", upstream.probe_interval, "must be more than 0");
+    rule(found, !thins, "retention.when_full", "thin", "comes with a later version; use drop_oldest or refuse");
+    let (age, interval) = (config.retention.max_age, config.retention.check_interval);
+    rule(found, !age.0.is_zero(), "retention.max_age", age, "must be more than 0");
+    rule(found, (1..=3600).contains(&interval.0.as_secs()), "retention.check_interval", interval, "must be 1s to 1h");
+    if let Some(settings) = &config.upstream {
+        upstream(settings, found);
     }
+}
+
+fn upstream(upstream: &Upstream, found: &mut Vec<Problem>) {
+    let addresses = [("upstream.url", Some(&upstream.url)), ("upstream.endpoint", upstream.endpoint.as_ref())];
+    for (key, url) in addresses.into_iter().filter_map(|(key, url)| Some((key, url?))) {
+        no_account(found, key, url, "name a file with its secret instead");
+        if url.contains('?') {
+            found.push(Problem::new(key, "a query does not belong into it; name a file with its secret instead"));
+        }
+    }
+    rule(found, !upstream.url.is_empty(), "upstream.url", &upstream.url, "must name a lake, for example \"file:///srv/lake\"");
+    let (min, max) = (upstream.retry_min, upstream.retry_max);
+    rule(found, !min.0.is_zero() && min <= max, "upstream.retry_min", min, &format!("must be more than 0 and at most retry_max ({max})"));
+    rule(found, !upstream.probe_interval.0.is_zero(), "upstream.probe_interval", upstream.probe_interval, "must be more than 0");
+    let is_s3 = upstream.url.starts_with("s3:");
+    let for_s3 = [
+        ("upstream.endpoint", upstream.endpoint.is_some()),
+        ("upstream.region", upstream.region.is_some()),
+        ("upstream.path_style", upstream.path_style.is_some()),
+        ("upstream.credentials_file", upstream.credentials_file.is_some()),
+    ];
+    for (key, _) in for_s3.into_iter().filter(|(_, is_set)| *is_set && !is_s3) {
+        rule(found, false, key, &upstream.url, "is no s3: place, and only that takes this key; leave it out");
+    }
+    let takes_token = upstream.token_file.is_none() || upstream.url.starts_with("http");
+    rule(found, takes_token, "upstream.token_file", &upstream.url, "is no collector, and only that takes a token; leave it out");
 }
 
 fn doors(config: &Config, found: &mut Vec<Problem>) {
@@ -222,7 +242,12 @@ mod tests {
             ("[api]\nhttp = [\"[::]:8480\"]", "api.http", "[::]:8480"),
             ("[journal]\ncommit_interval = \"5h\"", "journal.commit_interval", "5h"),
             ("[retention]\ncap = \"1MiB\"", "retention.cap", "1MiB"),
+            ("[retention]\nwhen_full = \"thin\"", "retention.when_full", "later version"),
+            ("[retention]\nmax_age = \"0\"", "retention.max_age", "0"),
+            ("[retention]\ncheck_interval = \"2h\"", "retention.check_interval", "2h"),
             ("[upstream]", "upstream.url", ""),
+            ("[upstream]\nurl = \"file:///x\"\nregion = \"eu-west-1\"", "upstream.region", "file:///x"),
+            ("[upstream]\nurl = \"s3://lake\"\ntoken_file = \"x\"", "upstream.token_file", "s3://lake"),
             ("[upstream]\nurl = \"file:///x\"\nretry_min = \"5m\"", "upstream.retry_min", "5m"),
         ] {
             let found = parse(text).unwrap_err().0;
@@ -237,6 +262,8 @@ mod tests {
             ("[mqtt]\nurl = \"mqtts://hunter2@broker/\"", "mqtt.url"),
             ("[mqtt]\nurl = \"http://joe:hunter2@broker\"", "mqtt.url"),
             ("[upstream]\nurl = \"https://joe:hunter2@host/lake\"", "upstream.url"),
+            ("[upstream]\nurl = \"https://host/lake?key=hunter2\"", "upstream.url"),
+            ("[upstream]\nurl = \"s3://lake\"\nendpoint = \"https://joe:hunter2@host\"", "upstream.endpoint"),
             ("[journal]\ncommit_interval = \"mqtt://joe:hunter2@broker\"", "journal.commit_interval"),
             ("[mqtt]\nurl = \"mqtt://joe:hunter2@broker", "configuration"),
         ] {

@@ -9,8 +9,10 @@ use crate::engine;
 use crate::ingest::client::ClientState;
 use crate::ingest::listener::{Gate, ListenerState};
 use crate::ingest::{Latest, PumpState};
+use crate::retention::RetentionState;
 use crate::segment::SealerState;
-use crate::status::{EnginePage, EngineState, IngestNow, LinkNow, LinkState, Listeners, Now, Pulse, Reason};
+use crate::space::Space;
+use crate::status::{EnginePage, EngineState, IngestNow, LinkNow, LinkState, Listeners, Now, Pulse, Reason, RoomNow};
 use crate::tls::Acceptor;
 use crate::upload::{self, LinkMode};
 
@@ -28,6 +30,10 @@ pub struct States {
     pub sealer: Arc<SealerState>,
     /// Of the uploader.
     pub link: upload::LinkState,
+    /// Of retention.
+    pub retention: Arc<RetentionState>,
+    /// Whether readings are taken.
+    pub space: Space,
     /// Of the engine.
     pub engine: Arc<engine::EngineState>,
     /// What is bound.
@@ -48,6 +54,7 @@ impl States {
         Now {
             ingest: self.ingest(),
             link: self.link(),
+            room: self.room(),
             engine: self.engine(),
             listeners: Listeners {
                 mqtt: self.addresses.mqtt.iter().map(ToString::to_string).collect(),
@@ -96,6 +103,11 @@ impl States {
         }
     }
 
+    fn room(&self) -> RoomNow {
+        let room = self.retention.room();
+        RoomNow { disk_bytes: room.used_bytes, quarantine_bytes: room.quarantine_bytes, min_free_bytes: room.min_free_bytes }
+    }
+
     fn engine(&self) -> EnginePage {
         let engine = self.engine.report();
         let state = match engine.state {
@@ -127,6 +139,13 @@ impl States {
         }
         if let Some(error) = client.last_error.filter(|_| !client.connected) {
             troubles.push(Reason::degraded("broker", format!("there is no connection to the broker {}: {error}", client.broker)));
+        }
+        if let Some(why) = self.space.refusal() {
+            troubles.push(Reason::failing("refusing", format!("no readings are taken: {why}")));
+        }
+        if let Some(dropped) = self.retention.dropping() {
+            let message = format!("{dropped} readings that were not delivered were dropped to make room; see the losses");
+            troubles.push(Reason::degraded("dropping", message));
         }
         let now = self.clock.now();
         let at_gate = self.gate.iter().flat_map(|gate| gate.troubles(now));

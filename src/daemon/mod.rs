@@ -1,8 +1,9 @@
 //! The daemon: open, run, stop; one line a room.
 //!
 //! Owns: the order of the life cycle, the data folder's lock. Does not own: any state of a room.
-//! Start: folder, ledger, recovery, doors (so that status answers early), upload, sealer, engine, sources last, READY.
-//! Stop: sources, pump, sealer, uploader, doors, engine, ledger; each up to its deadline.
+//! Start: folder, ledger, recovery, doors (so that status answers early), upload, sealer, retention, engine, sources last,
+//! READY.
+//! Stop: sources, pump, sealer and enforcer, uploader, doors, engine, ledger; each up to its deadline.
 //! On failure: a critical task's end stops the rest in order, and the process ends with a failure so that it is started
 //! again from disk.
 

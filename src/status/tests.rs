@@ -40,6 +40,7 @@ fn example() -> (LedgerFacts, Now, Surroundings) {
         },
         engine: EnginePage { state: EngineState::Ready, last_seq: 1_000, segments: 12, ..EnginePage::default() },
         listeners: Listeners { mqtt: vec!["127.0.0.1:1884".to_owned()], ..Listeners::default() },
+        room: RoomNow { disk_bytes: 1 << 20, ..RoomNow::default() },
         ready: true,
         ..Now::default()
     };
@@ -47,7 +48,6 @@ fn example() -> (LedgerFacts, Now, Surroundings) {
         gateway: "gw-1".to_owned(),
         uptime: Duration::from_millis(12_300),
         cap_bytes: 1 << 30,
-        disk_bytes: 1 << 20,
         disk_free_bytes: 8 << 30,
         rss_bytes: 30 << 20,
         written_bytes: 50_000,

@@ -8,6 +8,7 @@ mod certificates;
 mod crash_points;
 mod faults;
 mod redelivery;
+mod retention;
 mod secrets;
 mod sql;
 mod story;

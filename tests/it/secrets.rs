@@ -1,6 +1,8 @@
 //! Secrets stay secret: planted wherever one can be, and searched for wherever something is shown.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::Command;
 
 use crate::certificates::Authority;
@@ -45,6 +47,19 @@ fn command_lines(pid: u32) -> String {
     lines.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()
 }
 
+/// An upstream that reads what it is sent and says no; its port.
+fn refuse_everything() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 65_536]);
+            let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno");
+        }
+    });
+    port
+}
+
 /// A broker and sensors with passwords, TLS everywhere, a token, keys in the environment; all of it really used.
 fn planted_gateway() -> (Gateway, Mosquitto, Authority, u16) {
     let mut gateway = Gateway::new("");
@@ -53,7 +68,7 @@ fn planted_gateway() -> (Gateway, Mosquitto, Authority, u16) {
     let passwords = gateway.secret("passwords", "");
     assert!(Command::new("mosquitto_passwd").arg("-b").arg(&passwords).args(["gw", BROKER_PASSWORD]).status().unwrap().success());
     let broker = Mosquitto::with(&format!("password_file {}\n", passwords.display()));
-    let (http, lake) = (free_port(), gateway.lake());
+    let (http, upstream) = (free_port(), refuse_everything());
     let (broker_password, token) = (gateway.secret("broker-password", BROKER_PASSWORD), gateway.secret("token", TOKEN));
     gateway.add_user("pump", SENSOR_PASSWORD);
     let tls = format!("tls_cert = \"{}\"\ntls_key = \"{}\"\n", server.cert.display(), server.key.display());
@@ -61,11 +76,11 @@ fn planted_gateway() -> (Gateway, Mosquitto, Authority, u16) {
         "http = [\"127.0.0.1:{http}\"]\ntoken_file = \"{}\"\n{tls}\
          [mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\nusername = \"gw\"\npassword_file = \"{}\"\n\
          [listener]\nbind = [\"127.0.0.1:0\"]\nusers_file = \"listener-users\"\n{tls}\
-         [segment]\nseal_interval = \"1s\"\n[upstream]\nurl = \"file://{}\"\n[log]\nlevel = \"trace\"\n",
+         [segment]\nseal_interval = \"1s\"\n[upstream]\nurl = \"s3://lake\"\nendpoint = \"http://127.0.0.1:{upstream}\"\n\
+         [log]\nlevel = \"trace\"\n",
         token.display(),
         broker.port,
         broker_password.display(),
-        lake.display(),
     ));
     for name in ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN"] {
         gateway.environment.insert(name.to_owned(), S3_KEY.to_owned());
@@ -93,7 +108,7 @@ fn nothing_that_is_shown_holds_a_secret() {
             said(Command::new("curl").args(["-s", "--cacert", ca, "-H", &header, &format!("{url}{path}")]));
         }
     }
-    gateway.ok(&["flush", "--wait", "60s"]);
+    gateway.wait_for("the upstream's refusal", |gateway| gateway.status()["link"]["last_error"].is_string());
     let keys = ["ca-key.pem", "server-key.pem"].map(|name| fs::read_to_string(gateway.folder.path().join(name)).unwrap());
     let hashes = fs::read_to_string(gateway.folder.path().join("listener-users")).unwrap();
     let mut planted: Vec<String> =
@@ -120,11 +135,30 @@ fn nothing_that_is_shown_holds_a_secret() {
     let log = gateway.log();
     assert!(log.contains("TRACE") || log.contains("DEBUG"), "the log tells everything it can");
     search.look("the log", &log);
-    // Nor is any of it in what is kept or sent on.
-    for folder in [gateway.data(), gateway.lake()] {
-        let found = said(Command::new("grep").args(["-rlaE", &[BROKER_PASSWORD, SENSOR_PASSWORD, TOKEN, S3_KEY].join("|")]).arg(&folder));
-        assert_eq!(found, "", "kept in {}", folder.display());
-    }
+    // Nor is any of it kept.
+    let words = [BROKER_PASSWORD, SENSOR_PASSWORD, WRONG_PASSWORD, TOKEN, S3_KEY].join("|");
+    assert_eq!(said(Command::new("grep").args(["-rlaE", &words]).arg(gateway.data())), "");
+}
+
+#[test]
+fn a_collector_s_token_is_shown_nowhere() {
+    let mut gateway = Gateway::new("");
+    let token = gateway.secret("upstream-token", TOKEN);
+    gateway.configure(&format!(
+        "[listener]\nbind = [\"127.0.0.1:0\"]\n[segment]\nseal_interval = \"1s\"\n\
+         [upstream]\nurl = \"http://127.0.0.1:{}/lake\"\ntoken_file = \"{}\"\n[log]\nlevel = \"trace\"\n",
+        refuse_everything(),
+        token.display()
+    ));
+    gateway.start();
+    assert!(mosquitto_pub(gateway.listener_port(), &[]).status.success());
+    gateway.wait_for("the upstream's refusal", |gateway| gateway.status()["link"]["last_error"].is_string());
+    let search = Search { planted: vec![TOKEN.to_owned()] };
+    search.look("status", &gateway.status().to_string());
+    search.look("config show", &said(Command::new(PROGRAM).args(["config", "show", "--config"]).arg(gateway.config())));
+    search.look("the command lines", &command_lines(gateway.pid()));
+    gateway.stop();
+    search.look("the log", &gateway.log());
 }
 
 #[test]

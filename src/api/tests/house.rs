@@ -77,7 +77,7 @@ impl House {
         let mut now = Now { ready: true, ..Now::default() };
         now.link.state = LinkState::Offline;
         let now = Arc::new(Mutex::new(now));
-        let frame = Frame { gateway: "gw".to_owned(), data_dir, cap_bytes: 1 << 30, min_free_bytes: 0 };
+        let frame = Frame { gateway: "gw".to_owned(), data_dir, cap_bytes: 1 << 30 };
         let shared = Arc::clone(&now);
         let sources = Arc::new(Sources::new(frame, ledger.clone(), Arc::clone(&clock), move || shared.lock().unwrap().clone()));
 
