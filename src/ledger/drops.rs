@@ -5,11 +5,8 @@ use rusqlite::{Connection, OptionalExtension};
 use super::error::LedgerError;
 use super::losses;
 use super::rows;
-<<<<<<< HEAD
-use super::shipments;
-=======
 use super::segments;
->>>>>>> main
+use super::shipments;
 use super::state::{State, move_readings, take_readings};
 use super::store::Store;
 use crate::model::{Cut, CutNumber, CutState, FileKind, InstanceId, Loss, LossReason, Seq, Timestamp};
