@@ -17,6 +17,7 @@ mod error;
 mod instances;
 mod losses;
 mod mark_log;
+mod merge;
 mod open;
 mod reader;
 mod readers;
@@ -39,7 +40,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use self::answers::{Backlog, Identity, JournalEntry, Progress, StoredSession};
+pub use self::answers::{Backlog, Group, Identity, JournalEntry, Progress, Standing, StoredSession};
 pub use self::error::LedgerError;
 pub use self::reader::Reader;
 
@@ -135,7 +136,8 @@ impl Ledger {
 
     /// Takes files that the ledger did not know (it is older than they are) and begins a new instance, unless the
     /// current one has taken nothing yet. Their cuts count as not delivered, under the instance of their name; journal
-    /// batches that a complete one of them holds are removed.
+    /// batches that a complete one of them holds are removed. Merged files count as delivered, and segments that they hold
+    /// give way to them.
     ///
     /// # Errors
     /// `Invalid` where a cut of that number is known already.
@@ -206,6 +208,14 @@ impl Ledger {
     /// `Invalid` where one of them is not here or not delivered; then none left.
     pub async fn evict(&self, segments: Vec<SegmentName>) -> Result<(), LedgerError> {
         self.call(move |store| store.evict(&segments)).await
+    }
+
+    /// The one transaction of a merge: the merged segment in, its sources out. The books stay as they are.
+    ///
+    /// # Errors
+    /// `Invalid` where a source is not here or not delivered, or they do not hold the same rows.
+    pub async fn finish_merge(&self, merged: Segment, sources: Vec<SegmentName>) -> Result<(), LedgerError> {
+        self.call(move |store| store.finish_merge(&merged, &sources)).await
     }
 
     /// A segment failed its digest: it leaves `kept`; undelivered readings in it become a loss. Saying it twice is harmless.

@@ -163,11 +163,12 @@ impl Reader {
         self.one("select exists (select 1 from shipments)", [], |row| row.get(0))
     }
 
-    /// Files of one cut, present or evicted, readings before records, by date.
+    /// Files of one cut as it was sealed, present or evicted, readings before records, by date.
     pub fn cut_segments(&self, instance: &InstanceId, cut: CutNumber) -> Result<Vec<Segment>, LedgerError> {
         let sql = format!(
             "select {} from segments s join cuts c on c.id = s.cut \
-             where c.instance = ?1 and c.number = ?2 and s.state in ('present', 'evicted') order by s.kind, s.date",
+             where c.instance = ?1 and c.number = ?2 and s.first_cut = c.number and s.state in ('present', 'evicted') \
+             order by s.kind, s.date",
             rows::SEGMENT
         );
         self.all(&sql, (instance.as_str(), cut), rows::segment)
@@ -257,12 +258,17 @@ impl Reader {
         self.snapshot(|reader| super::audit::audit(&reader.connection))
     }
 
-    fn all<T>(&self, sql: &str, params: impl Params, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, LedgerError> {
+    pub(super) fn all<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, LedgerError> {
         let rows = || -> rusqlite::Result<Vec<T>> { self.connection.prepare_cached(sql)?.query_map(params, read)?.collect() };
         rows().map_err(|error| self.failed(error))
     }
 
-    fn maybe<T>(
+    pub(super) fn maybe<T>(
         &self,
         sql: &str,
         params: impl Params,
@@ -272,7 +278,12 @@ impl Reader {
         row().map_err(|error| self.failed(error))
     }
 
-    fn one<T>(&self, sql: &str, params: impl Params, read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>) -> Result<T, LedgerError> {
+    pub(super) fn one<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, LedgerError> {
         let row = || -> rusqlite::Result<T> { self.connection.prepare_cached(sql)?.query_row(params, read) };
         row().map_err(|error| self.failed(error))
     }
