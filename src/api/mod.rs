@@ -27,7 +27,7 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use bind::{Bound, bind};
+pub use bind::{Bound, bind, check};
 pub use error::ApiError;
 pub use flush::{FlushAnswer, FlushRequest};
 pub use query::{AnswerSql, INCOMPLETE, QueryRequest, Rows};

@@ -16,8 +16,10 @@ use crate::ingest::listener::{Listener, ListenerState};
 use crate::ingest::{self, Intake, Latest, Parts, Pump, PumpState};
 use crate::ledger::{Ledger, LedgerError, Open};
 use crate::memory;
+use crate::retention::{self, Enforcer, RetentionState};
 use crate::segment::{self, Merger, MergerSetup, Scrubber, Sealer, SealerHandle, SealerState, SegmentDir};
-use crate::status::{Frame, Machine, Sources, systemd};
+use crate::space::Space;
+use crate::status::{Frame, Sources, systemd};
 use crate::tasks::{Stage, TaskSet};
 use crate::upload::{self, LinkState, Setup, Uploader, UploaderHandle, Upstream};
 
@@ -44,6 +46,7 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
     let (intake, latest, pump) = ground.start_pump(decoder).await?;
     let sealer = ground.start_sealer();
     let (uploader, link) = ground.start_uploader(upstream, &sealer);
+    let retention = ground.start_enforcer(&sealer);
     let (engine, engine_state) = ground.start_engine();
     let (listener, listener_state) = ground.bind_listener(&intake).await?;
     let (client, client_state) = ground.new_client(&intake)?;
@@ -57,8 +60,13 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
         client: client_state,
         sealer: Arc::clone(&ground.sealed),
         link,
+        retention: Arc::clone(&retention),
+        space: ground.space.clone(),
         engine: engine_state,
         addresses: addresses.clone(),
+        gate: listener.as_ref().map(Listener::gate),
+        http_tls: bound.tls(),
+        clock: Arc::clone(&ground.clock),
         ready: Arc::clone(&ready),
     });
     let doors = Doors {
@@ -75,7 +83,7 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
     ground.start_doors(bound, doors);
     ground.start_sources(listener, client);
     ground.start_scrubber();
-    ground.start_merger();
+    ground.start_merger(retention);
     ready.store(true, Ordering::Relaxed);
     Ok(Rooms { ledger: ground.ledger, sources, sealer, uploader, addresses })
 }
@@ -89,11 +97,14 @@ struct Ground<'a> {
     dir: SegmentDir,
     /// Recovery, sealer, scrubber and uploader all count in it.
     sealed: Arc<SealerState>,
+    /// Retention says there whether the pump and its sources may take readings.
+    space: Space,
 }
 
 impl<'a> Ground<'a> {
     /// Opens the ledger and the segments, and brings them to agree.
     async fn open(config: &'a Config, clock: SharedClock, tasks: &'a TaskSet) -> Result<Self, DaemonError> {
+        retention::give_back_if_full(&config.gateway.data_dir);
         let (data_dir, open) = (config.gateway.data_dir.clone(), Open { host_id: folder::host_id(), clock: Arc::clone(&clock) });
         let ledger = blocking("opening it", move || Ledger::open(&data_dir, open)).await?;
         let dir = SegmentDir::open(&config.gateway.data_dir)?;
@@ -101,7 +112,7 @@ impl<'a> Ground<'a> {
         segment::recover(&ledger, &dir, &sealed).await?;
         let (gateway, data_dir, instance) = (&config.gateway.id, config.gateway.data_dir.display(), ledger.identity().instance);
         tracing::info!(gateway, %instance, %data_dir, "the data folder is open");
-        Ok(Self { config, tasks, clock, ledger, dir, sealed })
+        Ok(Self { config, tasks, clock, ledger, dir, sealed, space: Space::default() })
     }
 
     async fn start_pump(&self, decoder: Decoder) -> Result<(Intake, Arc<Latest>, Arc<PumpState>), DaemonError> {
@@ -109,7 +120,7 @@ impl<'a> Ground<'a> {
         let (latest, once) = blocking("reading its journal", move || ingest::remember(&ledger.reader()?, &config)).await?;
         memory::give_back();
         let (latest, state) = (Arc::new(latest), Arc::new(PumpState::default()));
-        let (intake, deliveries) = Intake::new();
+        let (intake, deliveries) = Intake::within(self.space.clone());
         let parts = Parts {
             deliveries,
             ledger: self.ledger.clone(),
@@ -118,6 +129,7 @@ impl<'a> Ground<'a> {
             once,
             settings: self.config.journal.clone(),
             clock: Arc::clone(&self.clock),
+            space: self.space.clone(),
             state: Arc::clone(&state),
         };
         let pump = Pump::new(parts, &self.config.gateway.data_dir);
@@ -140,8 +152,7 @@ impl<'a> Ground<'a> {
     }
 
     /// It needs nobody, and nobody waits for it.
-    fn start_merger(&self) {
-        let machine = Machine::new(self.config.gateway.data_dir.clone());
+    fn start_merger(&self, room: Arc<RetentionState>) {
         let merger = Merger::new(MergerSetup {
             ledger: self.ledger.clone(),
             dir: self.dir.clone(),
@@ -150,7 +161,7 @@ impl<'a> Ground<'a> {
             data_dir: self.config.gateway.data_dir.clone(),
             segment: self.config.segment.clone(),
             retention: self.config.retention.clone(),
-            used_bytes: Arc::new(move || machine.disk_bytes()),
+            used_bytes: Arc::new(move || room.room().used_bytes),
         });
         let stop = self.tasks.stop_of(Stage::Sealer);
         self.tasks.side("merger", Stage::Sealer, move || merger.clone().run(stop.clone()));
@@ -173,6 +184,23 @@ impl<'a> Ground<'a> {
         let stop = self.tasks.stop_of(Stage::Uploader);
         self.tasks.side("uploader", Stage::Uploader, move || uploader.clone().run(stop.clone()));
         (Some(handle), link)
+    }
+
+    /// It goes on as long as something is sealed, and hands over no shipment: the uploader may go on after it.
+    fn start_enforcer(&self, sealer: &SealerHandle) -> Arc<RetentionState> {
+        let state = Arc::new(RetentionState::default());
+        let enforcer = Enforcer::new(retention::Setup {
+            ledger: self.ledger.clone(),
+            dir: self.dir.clone(),
+            sealer: sealer.clone(),
+            data_dir: self.config.gateway.data_dir.clone(),
+            settings: self.config.retention.clone(),
+            clock: Arc::clone(&self.clock),
+            space: self.space.clone(),
+            state: Arc::clone(&state),
+        });
+        self.tasks.critical("enforcer", Stage::Sealer, enforcer.run(self.tasks.stop_of(Stage::Sealer)));
+        state
     }
 
     fn start_engine(&self) -> (EngineHandle, Arc<EngineState>) {
@@ -208,7 +236,6 @@ impl<'a> Ground<'a> {
             gateway: self.config.gateway.id.clone(),
             data_dir: self.config.gateway.data_dir.clone(),
             cap_bytes: self.config.retention.cap.0,
-            min_free_bytes: self.config.retention.min_free.0,
         };
         Arc::new(Sources::new(frame, self.ledger.clone(), Arc::clone(&self.clock), move || states.now()))
     }

@@ -7,6 +7,7 @@ use super::losses;
 use super::mark_log;
 use super::rows;
 use super::segments;
+use super::sessions;
 use super::state::{State, move_readings, take_readings};
 use super::store::Store;
 use crate::model::{Cut, CutState, FileKind, Loss, LossReason, SealedCut, Seq, SeriesSummary};
@@ -14,23 +15,18 @@ use crate::model::{Cut, CutState, FileKind, Loss, LossReason, SealedCut, Seq, Se
 /// Idempotency keys kept, newest first: two megabytes, and at a request a second more than five hours of retries.
 const KEPT_IDEMPOTENCY_KEYS: i64 = 20_000;
 
-/// Free pages left in the file: the next journal takes them, so that giving them back would write them twice.
-const KEPT_FREE_PAGES: i64 = 4096;
-
-/// Pages given back in one seal, so that it stays short.
-const VACUUM_PAGES: i64 = 1024;
-
 impl Store {
     /// See [`super::Ledger::finish_seal`].
     pub fn finish_seal(&mut self, cut: &SealedCut) -> Result<(), LedgerError> {
+        let now = self.now();
         self.transact(|tx, state| {
             let lost = check(tx, state, cut)?;
             record_cut(tx, state, cut)?;
             move_range(tx, state, cut, lost)?;
             cut.series.iter().try_for_each(|series| merge_series(tx, series))?;
             mark_log::fold(tx, state)?;
+            sessions::forget_expired(tx, now)?;
             forget_idempotency(tx)?;
-            give_back_pages(tx)?;
             fail::fail_point!("ledger.before_seal");
             Ok(())
         })?;
@@ -155,18 +151,5 @@ fn merge_series(tx: &Connection, later: &SeriesSummary) -> Result<(), LedgerErro
 fn forget_idempotency(tx: &Connection) -> Result<(), LedgerError> {
     let old = "delete from idempotency where id <= (select max(id) from idempotency) - ?1";
     tx.prepare_cached(old)?.execute([KEPT_IDEMPOTENCY_KEYS])?;
-    Ok(())
-}
-
-/// Gives free pages back to the file system where there are more than the next journal will take.
-fn give_back_pages(tx: &Connection) -> Result<(), LedgerError> {
-    let free: i64 = tx.query_row("pragma freelist_count", [], |row| row.get(0))?;
-    let surplus = (free - KEPT_FREE_PAGES).min(VACUUM_PAGES);
-    if surplus <= 0 {
-        return Ok(());
-    }
-    let mut statement = tx.prepare(&format!("pragma incremental_vacuum({surplus})"))?;
-    let mut pages = statement.query([])?;
-    while pages.next()?.is_some() {}
     Ok(())
 }

@@ -10,6 +10,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::SegmentError;
@@ -32,6 +33,8 @@ struct Inner {
     /// Held while a date folder is made for a file, or removed after its last.
     folders: Mutex<()>,
     pins: Mutex<HashMap<SegmentName, usize>>,
+    /// Bytes that came less those that went.
+    growth: AtomicI64,
     verified: Verified,
 }
 
@@ -110,7 +113,9 @@ impl Temporary {
     /// Gives the file its final name. Durable after [`SegmentDir::sync`].
     pub(super) fn rename(&self) -> Result<(), SegmentError> {
         let target = self.dir.path(&self.name);
-        fs::rename(&self.path, &target).map_err(|error| SegmentError::io("rename", &self.path, &error))
+        fs::rename(&self.path, &target).map_err(|error| SegmentError::io("rename", &self.path, &error))?;
+        self.dir.grow(size(&target));
+        Ok(())
     }
 }
 
@@ -133,7 +138,14 @@ impl SegmentDir {
         for kind in [FileKind::Readings, FileKind::Records] {
             make_folder(&root.join(kind.as_str()))?;
         }
-        let inner = Inner { root, quarantine, folders: Mutex::default(), pins: Mutex::default(), verified: Verified::new() };
+        let inner = Inner {
+            root,
+            quarantine,
+            folders: Mutex::default(),
+            pins: Mutex::default(),
+            growth: AtomicI64::new(0),
+            verified: Verified::new(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -150,6 +162,16 @@ impl SegmentDir {
     /// The segments whose digests this process has checked.
     pub fn verified(&self) -> &Verified {
         &self.inner.verified
+    }
+
+    /// By how many bytes its segments have grown since it was opened. What was there before is for the ledger to say:
+    /// asking each file for its size would slow the start.
+    pub fn growth(&self) -> i64 {
+        self.inner.growth.load(Ordering::Relaxed)
+    }
+
+    fn grow(&self, bytes: i64) {
+        self.inner.growth.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Keeps the files of `names` from being removed while the answer lives.
@@ -173,6 +195,7 @@ impl SegmentDir {
             return Ok(Removal::Pinned);
         }
         let path = self.path(name);
+        let bytes = size(&path);
         self.inner.verified.remove(name);
         match fs::remove_file(&path) {
             Ok(()) => {}
@@ -180,8 +203,28 @@ impl SegmentDir {
             Err(error) => return Err(SegmentError::io("remove", &path, &error)),
         }
         drop(pins);
+        self.grow(-bytes);
         self.leave_folder(name)?;
         Ok(Removal::Removed)
+    }
+
+    /// Whether none of `names` has a file here, also after a power cut.
+    ///
+    /// # Errors
+    /// A folder that can't be looked at or synced.
+    pub fn are_gone(&self, names: &[SegmentName]) -> Result<bool, SegmentError> {
+        for name in names {
+            let path = self.path(name);
+            if path.try_exists().map_err(|error| SegmentError::io("look at", &path, &error))? {
+                return Ok(false);
+            }
+            // Its date folder went with the last file, which made that durable.
+            match sync_folder(disk::folder_of(&path)) {
+                Ok(()) | Err(SegmentError::Missing(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 
     /// Moves the damaged file of `name` to `quarantine/`, with `why` in a text beside it, and says where it is now.
@@ -191,7 +234,9 @@ impl SegmentDir {
     pub fn quarantine(&self, name: &SegmentName, why: &str) -> Result<PathBuf, SegmentError> {
         self.inner.verified.remove(name);
         let (path, target) = (self.path(name), self.quarantine_path(name));
+        let bytes = size(&path);
         fs::rename(&path, &target).map_err(|error| SegmentError::io("move to quarantine", &path, &error))?;
+        self.grow(-bytes);
         sync_folder(&self.inner.quarantine)?;
         self.leave_folder(name)?;
         if let Err(error) = fs::write(target.with_extension("why.txt"), format!("{name}: {why}\n")) {
@@ -290,6 +335,11 @@ impl SegmentDir {
     }
 }
 
+/// What the file at `path` takes; 0 if it can't be asked.
+fn size(path: &Path) -> i64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len().cast_signed())
+}
+
 /// Makes `folder` for its owner alone, durably, unless it is there.
 fn make_folder(folder: &Path) -> Result<(), SegmentError> {
     match DirBuilder::new().mode(0o700).create(folder) {
@@ -349,8 +399,7 @@ mod tests {
         let (left, _file) = dir.create(&name(1, 10)).unwrap();
         let foreign = dir.path(&name(1, 9)).with_file_name("notes.txt");
         fs::write(&foreign, "mine").unwrap();
-        let expected =
-            Listing { segments: vec![name(1, 9), name(2, 7)], temporary: vec![left.path().to_owned()], foreign: vec![foreign] };
+        let expected = Listing { segments: vec![name(1, 9), name(2, 7)], temporary: vec![left.path().to_owned()], foreign: vec![foreign] };
         assert_eq!(dir.list().unwrap(), expected);
     }
 
@@ -370,9 +419,12 @@ mod tests {
         let (first, second) = (dir.pin(&[name(1, 1)]), dir.pin(&[name(1, 1)]));
         drop(first);
         assert_eq!(dir.remove(&name(1, 1)).unwrap(), Removal::Pinned);
+        assert!(!dir.are_gone(&[name(1, 1)]).unwrap() && dir.are_gone(&[name(1, 2), name(2, 1)]).unwrap());
+        assert_eq!(dir.growth(), 5);
         drop(second);
         assert_eq!(dir.remove(&name(1, 1)).unwrap(), Removal::Removed);
         assert_eq!(dir.remove(&name(1, 1)).unwrap(), Removal::Absent);
+        assert_eq!(dir.growth(), 0);
     }
 
     #[test]
@@ -400,6 +452,6 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(fs::read(&first).unwrap(), b"12345");
         assert!(fs::read_to_string(first.with_extension("why.txt")).unwrap().contains("wrong digest"));
-        assert!(!dir.verified().contains(&name(1, 1)));
+        assert!(!dir.verified().contains(&name(1, 1)) && dir.growth() == 0);
     }
 }

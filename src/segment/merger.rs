@@ -63,7 +63,7 @@ pub struct MergerSetup {
     pub segment: config::Segment,
     /// The cap, and what must stay free.
     pub retention: config::Retention,
-    /// What the data folder takes now, in bytes. May block.
+    /// What the data folder took at the last look, in bytes.
     pub used_bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 

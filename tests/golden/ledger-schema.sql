@@ -1,4 +1,4 @@
--- user_version 2
+-- user_version 4
 CREATE TABLE instances (
     id integer primary key,
     name text not null unique,
@@ -103,7 +103,7 @@ CREATE TABLE sessions (
     opened integer not null,
     last_used integer not null,
     marks blob not null
-) strict;
+, held blob not null default x'', expiry integer, expires integer) strict;
 CREATE TABLE sqlite_sequence(name,seq);
 CREATE INDEX sessions_last_used on sessions (last_used);
 CREATE TABLE mark_log (
@@ -115,6 +115,7 @@ CREATE TABLE idempotency (
     digest blob not null unique,
     received integer not null
 ) strict;
+CREATE INDEX sessions_expiry on sessions (expires) where expiry is not null;
 CREATE TABLE "segments" (
     id integer primary key,
     cut integer not null references cuts (id),

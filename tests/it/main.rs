@@ -3,8 +3,11 @@
 
 mod bad_input;
 mod crash_points;
+mod exactly_once;
 mod faults;
 mod redelivery;
+mod retention;
+mod s3;
 mod sql;
 mod story;
 mod support;

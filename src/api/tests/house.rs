@@ -56,7 +56,7 @@ impl House {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("forebay.sock");
         let token_file = token.map(|token| {
-            std::fs::write(folder.path().join("token"), token).unwrap();
+            crate::disk::write_atomically(&folder.path().join("token"), token.as_bytes()).unwrap();
             folder.path().join("token")
         });
         let data_dir = folder.path().join("data");
@@ -77,7 +77,7 @@ impl House {
         let mut now = Now { ready: true, ..Now::default() };
         now.link.state = LinkState::Offline;
         let now = Arc::new(Mutex::new(now));
-        let frame = Frame { gateway: "gw".to_owned(), data_dir, cap_bytes: 1 << 30, min_free_bytes: 0 };
+        let frame = Frame { gateway: "gw".to_owned(), data_dir, cap_bytes: 1 << 30 };
         let shared = Arc::clone(&now);
         let sources = Arc::new(Sources::new(frame, ledger.clone(), Arc::clone(&clock), move || shared.lock().unwrap().clone()));
 

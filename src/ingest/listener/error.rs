@@ -4,8 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::frame::FrameError;
-use super::packet::PacketError;
+use super::gate::Refusal;
+use super::packet::{PacketError, Reason};
 use crate::error::ErrorKind;
+use crate::ingest::users::UsersError;
+use crate::tls::TlsError;
 
 /// The listener can't start.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +16,12 @@ pub enum ListenerError {
     /// The section `[listener]` can't be followed.
     #[error("{0}")]
     Config(String),
+    /// Certificates or keys.
+    #[error("listener: {0}")]
+    Tls(#[from] TlsError),
+    /// Accounts.
+    #[error("listener: {0}")]
+    Users(#[from] UsersError),
     /// An address can't be taken.
     #[error("cannot listen on {address}")]
     Bind {
@@ -28,6 +37,8 @@ impl ListenerError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Config(_) => ErrorKind::Config,
+            Self::Tls(error) => error.kind(),
+            Self::Users(error) => error.kind(),
             Self::Bind { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => ErrorKind::Config,
             // The address may be free, or up, at the next start.
             Self::Bind { .. } => ErrorKind::Transient,
@@ -38,9 +49,12 @@ impl ListenerError {
 /// Why a connection ended. It costs that connection alone.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum End {
-    /// DISCONNECT: the only end that drops the will.
+    /// DISCONNECT: the only end that drops the will, unless the sensor wants it.
     #[error("the sensor disconnected")]
-    Disconnected,
+    Disconnected {
+        /// It wants it.
+        with_will: bool,
+    },
     /// The stream ended without a DISCONNECT.
     #[error("the sensor closed the connection")]
     Closed,
@@ -56,6 +70,9 @@ pub(super) enum End {
     /// The CONNECT was answered with a refusal.
     #[error("the connect was refused: {0}")]
     Refused(&'static str),
+    /// The gate did not let it in, which its CONNACK says.
+    #[error("the login was refused: {0}")]
+    Denied(Refusal),
     /// Another connection came with the same client id.
     #[error("another connection took over")]
     TakenOver,
@@ -74,6 +91,15 @@ pub(super) enum End {
     /// A packet in the wrong place.
     #[error("{0}")]
     OutOfPlace(&'static str),
+    /// A topic alias that stands for nothing.
+    #[error("topic alias {0} stands for nothing")]
+    UnknownAlias(u16),
+    /// Topic aliases that would take too much memory.
+    #[error("the topics of its aliases are too long")]
+    LongAliases,
+    /// More messages than it was told.
+    #[error("more than {0} messages are under way")]
+    TooManyUnderWay(usize),
     /// The socket failed.
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
@@ -82,19 +108,41 @@ pub(super) enum End {
 impl End {
     /// Whether the peer broke the protocol.
     pub(super) fn is_protocol_error(&self) -> bool {
-        matches!(self, Self::Frame(_) | Self::Packet(_) | Self::OutOfPlace(_))
+        matches!(
+            self,
+            Self::Frame(_) | Self::Packet(_) | Self::OutOfPlace(_) | Self::UnknownAlias(_) | Self::LongAliases | Self::TooManyUnderWay(_)
+        )
+    }
+
+    /// What a sensor of version 5 is told; `None` where it went by itself, or can't hear us.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Disconnected { .. } | Self::Closed | Self::NotReading | Self::Io(_) => None,
+            // These come before the conversation: there is none, or its CONNACK says it.
+            Self::NoConnect | Self::Refused(_) | Self::Denied(_) => None,
+            Self::Silent => Some(Reason::KeepAlive),
+            Self::TakenOver => Some(Reason::TakenOver),
+            Self::Stopping => Some(Reason::Stopping),
+            // Not now: it is to come again, and its message with it.
+            Self::NotTaken(_) | Self::LongAliases => Some(Reason::Quota),
+            Self::Frame(FrameError::EndlessLength(_)) => Some(Reason::Malformed),
+            Self::Frame(FrameError::TooLong { .. }) => Some(Reason::TooLong),
+            Self::Packet(error) => Some(error.reason()),
+            Self::OutOfPlace(_) | Self::UnknownAlias(_) => Some(Reason::Protocol),
+            Self::TooManyUnderWay(_) => Some(Reason::TooManyUnderWay),
+        }
     }
 
     /// Whether the sensor's will is due: always but after a DISCONNECT, and not when it is us who go.
     pub(super) fn leaves_will(&self) -> bool {
-        !matches!(self, Self::Disconnected | Self::Stopping)
+        !matches!(self, Self::Disconnected { with_will: false } | Self::Stopping)
     }
 }
 
 /// Only loopback may be open to anyone by default.
 pub(super) fn not_loopback(address: SocketAddr) -> ListenerError {
     ListenerError::Config(format!(
-        "listener.bind has {address}, which other machines reach, and there is no listener.users_file; \
-         bind a loopback address, or set listener.anonymous = true to let anyone in"
+        "listener.bind has {address}, which other machines reach, and there are no accounts; set listener.users_file \
+         (or listener.tls_client_ca), bind a loopback address, or set listener.anonymous = true to let anyone in"
     ))
 }

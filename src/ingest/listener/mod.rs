@@ -1,22 +1,33 @@
-//! The listener: sensors publish straight to forebay, by MQTT 3.1.1 at QoS 0 and 1.
+//! The listener: sensors publish straight to forebay, by MQTT 3.1.1 and 5, at QoS 0, 1 and 2.
 //!
 //! It is not a broker: a SUBSCRIBE is refused for each of its filters, and nothing is retained. Devices that need to hear
-//! something want a broker in front, and the client subscribes there. A message at QoS 2 closes the connection: 3.1.1 has
-//! no code for a refusal, and an acknowledgement would promise what is not kept. A will is a message at QoS 0.
+//! something want a broker in front, and the client subscribes there. A will is a message at QoS 0.
+//!
+//! What is rejected for good (too long, not to be decoded, of one series too many) is counted and acknowledged, by version 5
+//! with the reason, so that the sensor stops sending it. What can't be taken just now is not acknowledged: the sensor waits,
+//! or its connection is closed, and it sends it again.
 //!
 //! Owns: its sockets, the connections, and the sessions of connected sensors.
 //! Does not own: messages once handed in (the pump's), committed sessions (the ledger's).
-//! Invariants: PUBACK after the commit, in the order of arrival; one connection a client id; everything bounded:
-//! connections, packets, what is unacknowledged, unwritten or half received.
+//! Invariants: PUBACK and PUBREC after the commit of their message, PUBCOMP after the commit of its end, in the order of
+//! arrival; one connection a client id; everything bounded: connections, packets, what is unacknowledged, held, unwritten or
+//! half received, topic aliases, wills that are not due.
 //! On failure: an error costs the connection it happens on; the sockets stay open.
 //!
-//! `packet` and `frame` say what bytes mean, `wire` moves them, `handshake` lets sensors in, `connection` serves them (`talk`),
-//! `seats` and `session` tell redeliveries from new messages.
+//! `door` takes connections, `gate` knows who may publish, `packet` and `frame` say what bytes mean, `wire` moves them,
+//! `handshake` lets sensors in (`opening` finds their session), `connection` serves them (`talk`, `messages`, `aliases`),
+//! `seats`, `session` and `owed` tell redeliveries from new messages.
 
+mod aliases;
 mod connection;
+mod door;
 mod error;
 mod frame;
+mod gate;
 mod handshake;
+mod messages;
+mod opening;
+mod owed;
 mod packet;
 mod seats;
 mod session;
@@ -33,7 +44,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -41,17 +52,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use error::ListenerError;
+pub use gate::Gate;
 pub use state::{Counter, ListenerState};
 
-use super::{Content, Delivery, Intake, IntakeError};
+use super::{Content, Delivery, Intake, IntakeError, Message};
 use crate::clock::SharedClock;
 use crate::config;
 use crate::ledger::Ledger;
+use door::Door;
 use error::End;
+use packet::Will;
 use seats::Seats;
-
-/// Pause after the system refuses a connection for want of something: files, memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Connections beyond the limit that are told so at the same time; further ones are just closed.
 const MAX_TURNED_AWAY: usize = 32;
@@ -101,7 +112,10 @@ struct Shared {
     clock: SharedClock,
     state: Arc<ListenerState>,
     seats: Arc<Seats>,
+    gate: Arc<Gate>,
     long_packets: Arc<Semaphore>,
+    /// Places for wills that are not due yet.
+    waiting_wills: Semaphore,
     begun: Instant,
     stop: CancellationToken,
 }
@@ -128,9 +142,12 @@ impl Listener {
         state: Arc<ListenerState>,
     ) -> Result<Self, ListenerError> {
         check(settings)?;
+        let gate = Arc::new(Gate::new(settings)?);
+        // Who may come in from other machines is known, or the settings let in anyone.
+        let guarded = settings.anonymous || settings.users_file.is_some() || settings.tls_client_ca.is_some();
         let mut sockets = Vec::new();
         for address in &settings.bind {
-            sockets.extend(bind(address, settings.anonymous).await?);
+            sockets.extend(bind(address, guarded).await?);
         }
         let addresses = sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect();
         let shared = Shared {
@@ -140,7 +157,9 @@ impl Listener {
             clock,
             state,
             seats: Arc::default(),
+            gate,
             long_packets: Arc::new(Semaphore::new(LONG_PACKETS_BYTES)),
+            waiting_wills: Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)),
             begun: Instant::now(),
             stop: CancellationToken::new(),
         };
@@ -152,11 +171,19 @@ impl Listener {
         self.addresses.clone()
     }
 
+    /// Its gate, for status.
+    pub fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.shared.gate)
+    }
+
     /// Takes connections until `stop`, then lets what is handed in be acknowledged, for a few seconds at most.
     ///
     /// # Errors
     /// None at present: what fails costs one connection.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), ListenerError> {
+        if let Err(error) = self.shared.ledger.leave_sessions().await {
+            tracing::warn!(%error, "sessions that should expire from now on do not");
+        }
         tracing::info!(addresses = ?self.addresses, "the listener takes connections");
         self.shared.stop = stop.clone();
         let patience = self.shared.limits.stop + self.shared.limits.farewell;
@@ -180,27 +207,22 @@ impl Listener {
     }
 }
 
-/// Refuses what this version would have to ignore: a sensor believed to be authenticated must be.
 /// Whether a listener could follow `settings`, but for its addresses.
 ///
 /// # Errors
-/// [`ListenerError::Config`].
+/// All of [`ListenerError`] but [`ListenerError::Bind`].
 pub fn check(settings: &config::Listener) -> Result<(), ListenerError> {
-    let keys = [("users_file", &settings.users_file), ("tls_cert", &settings.tls_cert), ("tls_key", &settings.tls_key)];
-    if let Some((key, _)) = keys.iter().find(|(_, value)| value.is_some()) {
-        return Err(ListenerError::Config(format!("listener.{key} is set, but this version has neither accounts nor TLS on its listener")));
-    }
     if settings.bind.is_empty() {
         return Err(ListenerError::Config("listener.bind is empty; give an address, or leave out [listener]".to_owned()));
     }
     if settings.max_connections == 0 {
         return Err(ListenerError::Config("listener.max_connections is 0; leave out [listener] to take none".to_owned()));
     }
-    Ok(())
+    Gate::new(settings).map(drop)
 }
 
 /// All addresses that `text` stands for.
-async fn bind(text: &str, anonymous: bool) -> Result<Vec<TcpListener>, ListenerError> {
+async fn bind(text: &str, guarded: bool) -> Result<Vec<TcpListener>, ListenerError> {
     let failed = |source: io::Error| ListenerError::Bind { address: text.to_owned(), source };
     if text.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
         return Err(ListenerError::Config(format!("listener.bind has \"{text}\", which is not \"host:port\"")));
@@ -208,70 +230,12 @@ async fn bind(text: &str, anonymous: bool) -> Result<Vec<TcpListener>, ListenerE
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host(text).await.map_err(failed)?.collect();
     let mut sockets = Vec::new();
     for address in addresses {
-        if !anonymous && !address.ip().is_loopback() {
+        if !guarded && !address.ip().is_loopback() {
             return Err(error::not_loopback(address));
         }
         sockets.push(TcpListener::bind(address).await.map_err(failed)?);
     }
     Ok(sockets)
-}
-
-/// One socket's loop.
-struct Door {
-    shared: Arc<Shared>,
-    connections: TaskTracker,
-    slots: Arc<Semaphore>,
-    refusals: Arc<Semaphore>,
-}
-
-impl Door {
-    async fn keep(self, socket: TcpListener) {
-        let stop = self.shared.stop.clone();
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                accepted = socket.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer),
-                // The peer's own doing: it was gone before we came.
-                Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
-                // Ours, as a rule: no file descriptors or no memory. The connection waits in the kernel's queue.
-                Err(error) => {
-                    self.shared.complain(&error, "connections can't be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        if let Err(error) = prepare(&stream) {
-            tracing::debug!(%peer, %error, "a socket can't be prepared");
-            return;
-        }
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            self.connections.spawn(connection::serve(Arc::clone(&self.shared), stream, peer, slot));
-            return;
-        }
-        self.shared.state.refused_by_limit.increase();
-        self.shared.complain(&peer, "there are too many connections; see listener.max_connections");
-        if let Ok(slot) = Arc::clone(&self.refusals).try_acquire_owned() {
-            self.connections.spawn(connection::turn_away(Arc::clone(&self.shared), stream, slot));
-        }
-    }
-}
-
-/// Answers go out at once, and a peer that lost its power is noticed within two minutes, whatever its keep-alive.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    use rustix::net::sockopt;
-    stream.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, Duration::from_secs(60))?;
-    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15))?;
-    sockopt::set_tcp_keepcnt(stream, 4)?;
-    Ok(())
 }
 
 impl Shared {
@@ -289,6 +253,7 @@ impl Shared {
         match end {
             End::TakenOver => self.state.taken_over.increase(),
             End::Silent => self.state.silent.increase(),
+            End::Denied(refusal) => self.gate.refused.note(&peer, refusal),
             end if end.is_protocol_error() => self.state.protocol_errors.increase(),
             _ => {}
         }
@@ -297,6 +262,14 @@ impl Shared {
         } else {
             tracing::debug!(%peer, ?client_id, reason = %end, "a connection ended");
         }
+    }
+
+    /// Makes a will a message like any other at QoS 0.
+    fn execute(&self, will: Will) {
+        self.state.wills.increase();
+        let message = Message { topic: will.topic, payload: will.payload, qos: 0, retained: false, arrived: self.clock.now() };
+        // When the daemon stops there is nobody left to tell.
+        let _ = self.offer(Content::Message(message));
     }
 
     /// Hands in what nobody waits for; what finds no room is counted.

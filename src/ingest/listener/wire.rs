@@ -14,6 +14,7 @@ use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::error::End;
 use super::frame::{Frame, Framer};
+use crate::tls::ServerStream;
 
 /// Room for one read of a quiet connection.
 const LEAST_READ: usize = 512;
@@ -36,6 +37,12 @@ impl Socket for TcpStream {
     fn acknowledge_receipt(&self) {
         // A hint: without it everything still arrives, later.
         let _ = rustix::net::sockopt::set_tcp_quickack(self, true);
+    }
+}
+
+impl Socket for ServerStream<TcpStream> {
+    fn acknowledge_receipt(&self) {
+        self.get_ref().0.acknowledge_receipt();
     }
 }
 
@@ -68,6 +75,12 @@ impl<S: Socket> Wire<S> {
     pub(super) fn new(stream: S, max_message_bytes: usize) -> Self {
         let (inbound, outbound) = (BytesMut::new(), BytesMut::new());
         Self { stream, framer: Framer::new(max_message_bytes), inbound, outbound, unflushed: false, likely_read: LEAST_READ }
+    }
+
+    /// The peer speaks version 5; gives the longest packet that is read.
+    pub(super) fn expect_version_5(&mut self) -> u32 {
+        self.framer.expect_properties();
+        u32::try_from(self.framer.max_packet_bytes()).unwrap_or(u32::MAX)
     }
 
     /// The next packet that is here.

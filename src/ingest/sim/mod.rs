@@ -2,8 +2,8 @@
 //!
 //! Owns: the simulated sensors, their connections, and what is sent but not acknowledged.
 //! Does not own: what becomes of the messages; it counts acknowledgements and nothing else.
-//! Invariants: every message holds a sensor and a number that no other has; a message with QoS 1 is sent again until it is
-//! acknowledged, whatever happens to connections; it counts as acknowledged once.
+//! Invariants: every message holds a sensor and a number that no other has; a message with QoS 1 or 2 is sent again until it
+//! is acknowledged, whatever happens to connections; it counts as acknowledged once.
 //! On failure: connects again; only a receiver that can't be reached at the start, or that refuses us, is an error.
 
 mod outbox;
@@ -12,16 +12,19 @@ mod sensors;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rumqttc::mqttbytes::v4::Connect;
 use tokio_util::sync::CancellationToken;
 
 use self::publisher::Publisher;
 use self::sensors::Sensors;
-use super::client::Address;
-use crate::error::ErrorKind;
+use super::client::{self, Address, ClientError, Target};
+use crate::error::{ErrorKind, explain};
+use crate::tls::ClientFiles;
 
 /// Most connections; more sensors share them.
 const MAX_CONNECTIONS: usize = 50;
@@ -29,15 +32,21 @@ const MAX_CONNECTIONS: usize = 50;
 /// What to simulate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// `mqtt://host:port`.
+    /// `mqtt://host:port`, or `mqtts://host:port` for TLS.
     pub url: String,
+    /// Whom to trust and who we are, for TLS.
+    pub tls: ClientFiles,
+    /// Account, of all connections.
+    pub username: Option<String>,
+    /// File with its password.
+    pub password_file: Option<PathBuf>,
     /// Sensors.
     pub sensors: usize,
     /// Messages per second of all sensors together; 0: as fast as they are acknowledged.
     pub rate: f64,
     /// How long to publish; `None`: until told to stop.
     pub duration: Option<Duration>,
-    /// 0 or 1.
+    /// 0, 1 or 2.
     pub qos: u8,
     /// Numbers in a message, one of which is its own number `seq`.
     pub readings_per_message: usize,
@@ -51,6 +60,9 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             url: "mqtt://127.0.0.1:1884".to_owned(),
+            tls: ClientFiles::default(),
+            username: None,
+            password_file: None,
             sensors: 10,
             rate: 10.0,
             duration: None,
@@ -143,12 +155,11 @@ impl SimError {
     }
 }
 
-fn check(settings: &Settings) -> Result<Address, SimError> {
+fn check(settings: &Settings) -> Result<(Target, Connect), SimError> {
     let wrong = |problem: &str| Err(SimError::Setting(problem.to_owned()));
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     match settings {
-        Settings { qos: 2, .. } => wrong("QoS 2 is not supported yet; use 0 or 1"),
-        Settings { qos: 3.., .. } => wrong("QoS is 0 or 1"),
+        Settings { qos: 3.., .. } => wrong("QoS is 0, 1 or 2"),
         Settings { sensors: 0, .. } => wrong("at least one sensor is needed"),
         Settings { readings_per_message: 0, .. } => wrong("a message holds at least one reading"),
         Settings { readings_per_message: 10_001.., .. } => wrong("a message holds at most 10000 readings"),
@@ -157,8 +168,24 @@ fn check(settings: &Settings) -> Result<Address, SimError> {
         Settings { client_prefix, .. } if client_prefix.is_empty() || !client_prefix.chars().all(plain) => {
             wrong("the prefix is made of letters, digits, '-' and '_'")
         }
-        Settings { url, .. } => Address::parse(url).map_err(SimError::Setting),
+        Settings { url, .. } => {
+            let address = Address::parse(url).map_err(SimError::Setting)?;
+            let wrong = |error: &dyn std::error::Error| SimError::Setting(explain(error));
+            let target = Target::new(address, &settings.tls).map_err(|error| wrong(&error))?;
+            Ok((target, login(settings).map_err(|error| wrong(&error))?))
+        }
     }
+}
+
+/// The CONNECT of every connection, but for its client id.
+fn login(settings: &Settings) -> Result<Connect, ClientError> {
+    let mut login = Connect::new("");
+    login.clean_session = false;
+    login.keep_alive = 60;
+    if let Some((username, password)) = client::account(settings.username.as_deref(), settings.password_file.as_deref())? {
+        login.set_login(username, password.reveal());
+    }
+    Ok(login)
 }
 
 /// Publishes until the duration is over or `stop`, then waits (up to a bound) for what is not acknowledged.
@@ -166,14 +193,16 @@ fn check(settings: &Settings) -> Result<Address, SimError> {
 /// # Errors
 /// [`SimError::Setting`] at once; [`SimError::Unreachable`] if no first connection succeeds.
 pub async fn run(settings: Settings, stop: CancellationToken, progress: Arc<Progress>) -> Result<Outcome, SimError> {
-    let address = check(&settings)?;
+    let (target, login) = check(&settings)?;
+    let target = Arc::new(target);
     let connections = settings.sensors.min(MAX_CONNECTIONS);
     let end = settings.duration.map(|duration| tokio::time::Instant::now() + duration);
     let failed = CancellationToken::new();
     let mut publishers = tokio::task::JoinSet::new();
     for connection in 0..connections {
         let sensors = Sensors::new(&settings, connection, connections);
-        let publisher = Publisher::new(&settings, connection, address.clone(), sensors, Arc::clone(&progress));
+        let login = Connect { client_id: format!("{}-{connection:02}", settings.client_prefix), ..login.clone() };
+        let publisher = Publisher::new(&settings, Arc::clone(&target), login, sensors, Arc::clone(&progress));
         let rate = settings.rate / connections as f64;
         let (stop, failed) = (stop.clone(), failed.clone());
         publishers.spawn(async move {
