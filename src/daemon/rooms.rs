@@ -17,7 +17,7 @@ use crate::ingest::{self, Intake, Latest, Parts, Pump, PumpState};
 use crate::ledger::{Ledger, LedgerError, Open};
 use crate::memory;
 use crate::retention::{self, Enforcer, RetentionState};
-use crate::segment::{self, Scrubber, Sealer, SealerHandle, SealerState, SegmentDir};
+use crate::segment::{self, Merger, MergerSetup, Scrubber, Sealer, SealerHandle, SealerState, SegmentDir};
 use crate::space::Space;
 use crate::status::{Frame, Sources, systemd};
 use crate::tasks::{Stage, TaskSet};
@@ -60,7 +60,7 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
         client: client_state,
         sealer: Arc::clone(&ground.sealed),
         link,
-        retention,
+        retention: Arc::clone(&retention),
         space: ground.space.clone(),
         engine: engine_state,
         addresses: addresses.clone(),
@@ -83,6 +83,7 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
     ground.start_doors(bound, doors);
     ground.start_sources(listener, client);
     ground.start_scrubber();
+    ground.start_merger(retention);
     ready.store(true, Ordering::Relaxed);
     Ok(Rooms { ledger: ground.ledger, sources, sealer, uploader, addresses })
 }
@@ -148,6 +149,22 @@ impl<'a> Ground<'a> {
         let scrubber = Scrubber::new(self.ledger.clone(), self.dir.clone(), Arc::clone(&self.sealed));
         let stop = self.tasks.stop_of(Stage::Sealer);
         self.tasks.side("scrubber", Stage::Sealer, move || scrubber.clone().run(stop.clone()));
+    }
+
+    /// It needs nobody, and nobody waits for it.
+    fn start_merger(&self, room: Arc<RetentionState>) {
+        let merger = Merger::new(MergerSetup {
+            ledger: self.ledger.clone(),
+            dir: self.dir.clone(),
+            clock: Arc::clone(&self.clock),
+            state: Arc::clone(&self.sealed),
+            data_dir: self.config.gateway.data_dir.clone(),
+            segment: self.config.segment.clone(),
+            retention: self.config.retention.clone(),
+            used_bytes: Arc::new(move || room.room().used_bytes),
+        });
+        let stop = self.tasks.stop_of(Stage::Sealer);
+        self.tasks.side("merger", Stage::Sealer, move || merger.clone().run(stop.clone()));
     }
 
     fn start_uploader(&self, upstream: Option<Arc<dyn Upstream>>, sealer: &SealerHandle) -> (Option<UploaderHandle>, LinkState) {

@@ -62,7 +62,7 @@ pub struct Pulled {
 /// What the list of segments depends on, cheap to ask: when none of it changed, the list has not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SegmentsMark {
-    last_cut: CutNumber,
+    newest: i64,
     kept_sealed: u64,
     verified: u64,
 }
@@ -208,7 +208,7 @@ impl Rest {
         // Asked for before the names: one that is verified in between is noticed next time.
         let verified = *dir.verified().changes().borrow();
         let last_cut = progress.last_cut;
-        let mark = SegmentsMark { last_cut, kept_sealed: books.kept.saturating_sub(books.hot), verified };
+        let mark = SegmentsMark { newest: reader.newest_segment()?, kept_sealed: books.kept.saturating_sub(books.hot), verified };
         if known.segments != Some(mark) {
             let (names, waiting) = attachable(reader, dir)?;
             rest.segments = Some((mark, names, waiting));

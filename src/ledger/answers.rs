@@ -1,6 +1,8 @@
 //! What the ledger answers with, beside the nouns that all rooms share.
 
-use crate::model::{CutNumber, Digest, InstanceId, SegmentName, Seq, SessionId, SessionMarks, ShipmentNumber, Timestamp};
+use crate::model::{
+    CutNumber, Digest, FileKind, InstanceId, Segment, SegmentName, Seq, SessionId, SessionMarks, ShipmentNumber, Timestamp,
+};
 
 /// How far everything has come; a watch of it is the wake-up of every worker behind the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -79,6 +81,28 @@ pub struct StoredSession {
     pub marks: SessionMarks,
     /// Whether it was known before this call.
     pub present: bool,
+}
+
+/// Segments that may be merged with each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// What they hold.
+    pub kind: FileKind,
+    /// Of which day.
+    pub date: String,
+    /// Whose.
+    pub instance: InstanceId,
+}
+
+/// A segment that is here, and how its cut stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The segment.
+    pub segment: Segment,
+    /// When its cut was sealed; of a merged one its last.
+    pub sealed: Timestamp,
+    /// Whether its cut is delivered.
+    pub is_delivered: bool,
 }
 
 /// A segment that is here though it is delivered.

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use super::answers::Identity;
 use super::error::LedgerError;
 use super::losses;
+use super::merge;
 use super::segments;
 use super::state::State;
 use super::store::Store;
@@ -90,8 +91,13 @@ impl Store {
         }
         let now = self.now();
         self.transact(|tx, state| {
-            for ((instance, number), files) in cuts_of(found) {
+            let (merged, files): (Vec<_>, Vec<_>) = found.iter().partition(|file| file.name.is_merged());
+            for ((instance, number), files) in cuts_of(files) {
                 adopt_cut(tx, state, &instance, number, &files, now)?;
+            }
+            for file in merged {
+                insert_adopted(tx, &file.name.instance, now)?;
+                merge::adopt(tx, state, file, now)?;
             }
             begin_after_adopting(tx, state, found, now)?;
             Ok(state.identity.clone())
@@ -152,7 +158,16 @@ fn insert(tx: &Connection, begin: &Begin<'_>, forked_from: Option<&InstanceId>) 
     Ok(())
 }
 
-fn cuts_of(found: &[Segment]) -> BTreeMap<(InstanceId, CutNumber), Vec<&Segment>> {
+/// Makes an instance known whose files are adopted.
+fn insert_adopted(tx: &Connection, instance: &InstanceId, now: Timestamp) -> Result<(), LedgerError> {
+    tx.execute(
+        "insert into instances (name, begun, reason) values (?1, ?2, 'adopted') on conflict (name) do nothing",
+        (instance.as_str(), now.0),
+    )?;
+    Ok(())
+}
+
+fn cuts_of(found: Vec<&Segment>) -> BTreeMap<(InstanceId, CutNumber), Vec<&Segment>> {
     let mut cuts: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for segment in found {
         cuts.entry((segment.name.instance.clone(), segment.name.cut)).or_default().push(segment);
@@ -169,10 +184,7 @@ fn adopt_cut(
     files: &[&Segment],
     now: Timestamp,
 ) -> Result<(), LedgerError> {
-    tx.execute(
-        "insert into instances (name, begun, reason) values (?1, ?2, 'adopted') on conflict (name) do nothing",
-        (instance.as_str(), now.0),
-    )?;
+    insert_adopted(tx, instance, now)?;
     let of_readings = || files.iter().filter(|file| file.name.kind == FileKind::Readings);
     let readings: u64 = of_readings().map(|file| file.rows).sum();
     let known_mark = "select coalesce(max(last_seq), 0) from cuts where instance = ?1";

@@ -17,8 +17,8 @@ impl Reader {
             rows::SEGMENT
         );
         let evictable = |row: &Row<'_>| {
-            let segment = rows::segment(row)?;
-            Ok(Evictable { readings: readings_of(&segment), bytes: segment.bytes, name: segment.name, sealed: rows::time(row, 11)? })
+            let (segment, sealed) = (rows::segment(row)?, rows::time(row, rows::AFTER_SEGMENT)?);
+            Ok(Evictable { readings: readings_of(&segment), bytes: segment.bytes, name: segment.name, sealed })
         };
         self.all(&sql, (sealed_before.map_or(i64::MAX, |time| time.0), bounded(limit)), evictable)
     }

@@ -19,6 +19,7 @@ mod instances;
 mod keeping;
 mod losses;
 mod mark_log;
+mod merge;
 mod open;
 mod prune;
 mod reader;
@@ -44,7 +45,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-pub use self::answers::{Backlog, Droppable, Evictable, Fill, Gone, Identity, JournalEntry, Progress, Recognised, StoredSession};
+pub use self::answers::{
+    Backlog, Droppable, Evictable, Fill, Gone, Group, Identity, JournalEntry, Progress, Recognised, Standing, StoredSession,
+};
 pub use self::error::LedgerError;
 pub use self::reader::Reader;
 pub use self::refusals::{Refusals, Retry};
@@ -157,7 +160,8 @@ impl Ledger {
 
     /// Takes files that the ledger did not know (it is older than they are) and begins a new instance, unless the
     /// current one has taken nothing yet. Their cuts count as not delivered, under the instance of their name; journal
-    /// batches that a complete one of them holds are removed.
+    /// batches that a complete one of them holds are removed. Merged files count as delivered, and segments that they hold
+    /// give way to them.
     ///
     /// # Errors
     /// `Invalid` where a cut of that number is known already.
@@ -257,6 +261,14 @@ impl Ledger {
     /// `Invalid` where one of them is not here or not delivered; then none left.
     pub async fn evict(&self, segments: Vec<SegmentName>) -> Result<(), LedgerError> {
         self.call(move |store| store.evict(&segments)).await
+    }
+
+    /// The one transaction of a merge: the merged segment in, its sources out. The books stay as they are.
+    ///
+    /// # Errors
+    /// `Invalid` where a source is not here or not delivered, or they do not hold the same rows.
+    pub async fn finish_merge(&self, merged: Segment, sources: Vec<SegmentName>) -> Result<(), LedgerError> {
+        self.call(move |store| store.finish_merge(&merged, &sources)).await
     }
 
     /// Undelivered cuts are about to be removed to make room: they leave the engine and `kept`, and a loss says `why`.

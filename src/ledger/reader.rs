@@ -180,11 +180,12 @@ impl Reader {
         self.one("select exists (select 1 from shipments)", [], |row| row.get(0))
     }
 
-    /// Files of one cut, present or evicted, readings before records, by date.
+    /// Files of one cut as it was sealed, present or evicted, readings before records, by date.
     pub fn cut_segments(&self, instance: &InstanceId, cut: CutNumber) -> Result<Vec<Segment>, LedgerError> {
         let sql = format!(
             "select {} from segments s join cuts c on c.id = s.cut \
-             where c.instance = ?1 and c.number = ?2 and s.state in ('present', 'evicted') order by s.kind, s.date",
+             where c.instance = ?1 and c.number = ?2 and s.first_cut = c.number and s.state in ('present', 'evicted') \
+             order by s.kind, s.date",
             rows::SEGMENT
         );
         self.all(&sql, (instance.as_str(), cut), rows::segment)
@@ -284,7 +285,7 @@ impl Reader {
         rows().map_err(|error| self.failed(error))
     }
 
-    fn maybe<T>(
+    pub(super) fn maybe<T>(
         &self,
         sql: &str,
         params: impl Params,

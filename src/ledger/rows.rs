@@ -13,7 +13,9 @@ use crate::model::{
 
 /// Columns that [`segment`] reads; `s` is segments, `c` is cuts.
 pub(super) const SEGMENT: &str =
-    "s.kind, s.date, c.instance, c.number, s.bytes, s.sha256, s.rows, s.first_seq, s.last_seq, s.min_time, s.max_time";
+    "s.kind, s.date, c.instance, c.number, s.first_cut, s.bytes, s.sha256, s.rows, s.first_seq, s.last_seq, s.min_time, s.max_time";
+/// The column after those of [`SEGMENT`].
+pub(super) const AFTER_SEGMENT: usize = 12;
 /// Columns that [`cut`] reads.
 pub(super) const CUT: &str = "instance, number, first_seq, last_seq, readings, records, sealed, state";
 /// Columns that [`loss`] reads.
@@ -33,6 +35,10 @@ fn parsed<T: FromStr>(row: &Row<'_>, column: usize) -> Result<T> {
     word(row, column, |text| text.parse().ok())
 }
 
+pub(super) fn kind(row: &Row<'_>, column: usize) -> Result<FileKind> {
+    word(row, column, FileKind::from_word)
+}
+
 pub(super) fn instance(row: &Row<'_>, column: usize) -> Result<InstanceId> {
     parsed(row, column)
 }
@@ -46,16 +52,15 @@ pub(super) fn digest(row: &Row<'_>, column: usize) -> Result<Digest> {
 }
 
 pub(super) fn segment(row: &Row<'_>) -> Result<Segment> {
-    let name = SegmentName { kind: word(row, 0, FileKind::from_word)?, date: row.get(1)?, instance: instance(row, 2)?, cut: row.get(3)? };
     Ok(Segment {
-        name,
-        bytes: row.get(4)?,
-        sha256: digest(row, 5)?,
-        rows: row.get(6)?,
-        first_seq: row.get(7)?,
-        last_seq: row.get(8)?,
-        min_time: time(row, 9)?,
-        max_time: time(row, 10)?,
+        name: SegmentName { kind: kind(row, 0)?, date: row.get(1)?, instance: instance(row, 2)?, cut: row.get(3)?, first_cut: row.get(4)? },
+        bytes: row.get(5)?,
+        sha256: digest(row, 6)?,
+        rows: row.get(7)?,
+        first_seq: row.get(8)?,
+        last_seq: row.get(9)?,
+        min_time: time(row, 10)?,
+        max_time: time(row, 11)?,
     })
 }
 

@@ -13,12 +13,13 @@ use super::store::Store;
 use crate::model::{Cut, CutState, FileKind, Loss, LossReason, Segment, SegmentName, Timestamp, segment_path};
 
 /// What leaving depends on.
-struct Known {
-    id: i64,
-    cut: i64,
-    cut_state: CutState,
-    here: String,
-    segment: Segment,
+pub(super) struct Known {
+    pub(super) id: i64,
+    /// The cut's id; of a merged segment that of its last.
+    pub(super) cut: i64,
+    pub(super) cut_state: CutState,
+    pub(super) here: String,
+    pub(super) segment: Segment,
 }
 
 impl Store {
@@ -56,13 +57,14 @@ pub(super) fn insert_cut(tx: &Connection, cut: &Cut) -> Result<i64, LedgerError>
 /// Adds the row of a segment that is here.
 pub(super) fn insert(tx: &Connection, state: &mut State, cut: i64, segment: &Segment) -> Result<(), LedgerError> {
     tx.prepare_cached(
-        "insert into segments (cut, kind, date, bytes, sha256, rows, first_seq, last_seq, min_time, max_time, state) \
-         values (:cut, :kind, :date, :bytes, :sha256, :rows, :first_seq, :last_seq, :min_time, :max_time, 'present')",
+        "insert into segments (cut, kind, date, first_cut, bytes, sha256, rows, first_seq, last_seq, min_time, max_time, state) \
+         values (:cut, :kind, :date, :first_cut, :bytes, :sha256, :rows, :first_seq, :last_seq, :min_time, :max_time, 'present')",
     )?
     .execute(named_params! {
         ":cut": cut,
         ":kind": segment.name.kind.as_str(),
         ":date": segment.name.date,
+        ":first_cut": segment.name.first_cut,
         ":bytes": segment.bytes,
         ":sha256": segment.sha256.0,
         ":rows": segment.rows,
@@ -77,32 +79,34 @@ pub(super) fn insert(tx: &Connection, state: &mut State, cut: i64, segment: &Seg
 
 /// The names of the segments that are here, as `SegmentName` writes them, and nothing else of them.
 pub(super) fn paths(connection: &Connection) -> rusqlite::Result<HashSet<String>> {
-    let sql = "select s.kind, s.date, c.instance, c.number from segments s join cuts c on c.id = s.cut where s.state = 'present'";
+    let sql = "select s.kind, s.date, c.instance, s.first_cut, c.number from segments s join cuts c on c.id = s.cut \
+               where s.state = 'present'";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([])?;
     let mut paths = HashSet::new();
     while let Some(row) = rows.next()? {
         let word = |place: usize| Ok::<_, rusqlite::Error>(row.get_ref(place)?.as_str()?);
-        paths.insert(segment_path(word(0)?, word(1)?, word(2)?, row.get(3)?));
+        paths.insert(segment_path(word(0)?, word(1)?, word(2)?, (row.get(3)?, row.get(4)?)));
     }
     Ok(paths)
 }
 
-fn find(tx: &Connection, name: &SegmentName) -> Result<Known, LedgerError> {
+pub(super) fn find(tx: &Connection, name: &SegmentName) -> Result<Known, LedgerError> {
+    const AFTER: usize = rows::AFTER_SEGMENT;
     let sql = format!(
         "select {}, s.id, s.cut, c.state, s.state from segments s join cuts c on c.id = s.cut \
-         where c.instance = ?1 and c.number = ?2 and s.kind = ?3 and s.date = ?4",
+         where c.instance = ?1 and c.number = ?2 and s.kind = ?3 and s.date = ?4 and s.first_cut = ?5",
         rows::SEGMENT
     );
     let known = tx
         .prepare_cached(&sql)?
-        .query_row((name.instance.as_str(), name.cut, name.kind.as_str(), &name.date), |row| {
+        .query_row((name.instance.as_str(), name.cut, name.kind.as_str(), &name.date, name.first_cut), |row| {
             Ok(Known {
                 segment: rows::segment(row)?,
-                id: row.get(11)?,
-                cut: row.get(12)?,
-                cut_state: rows::cut_state(row, 13)?,
-                here: row.get(14)?,
+                id: row.get(AFTER)?,
+                cut: row.get(AFTER + 1)?,
+                cut_state: rows::cut_state(row, AFTER + 2)?,
+                here: row.get(AFTER + 3)?,
             })
         })
         .optional()?;
@@ -127,8 +131,8 @@ pub(super) fn evict_all(tx: &Connection, state: &mut State, cut: i64) -> Result<
         rows::SEGMENT
     );
     let known = |row: &Row<'_>| {
-        let (segment, cut_state) = (rows::segment(row)?, rows::cut_state(row, 12)?);
-        Ok(Known { segment, id: row.get(11)?, cut, cut_state, here: "present".to_owned() })
+        let (segment, cut_state) = (rows::segment(row)?, rows::cut_state(row, rows::AFTER_SEGMENT + 1)?);
+        Ok(Known { segment, id: row.get(rows::AFTER_SEGMENT)?, cut, cut_state, here: "present".to_owned() })
     };
     let here: Vec<Known> = tx.prepare_cached(&sql)?.query_map([cut], known)?.collect::<Result<_, _>>()?;
     here.iter().try_for_each(|known| leave(tx, state, known, "evicted"))?;
@@ -136,7 +140,7 @@ pub(super) fn evict_all(tx: &Connection, state: &mut State, cut: i64) -> Result<
 }
 
 /// The segment is no longer here.
-fn leave(tx: &Connection, state: &mut State, known: &Known, how: &str) -> Result<(), LedgerError> {
+pub(super) fn leave(tx: &Connection, state: &mut State, known: &Known, how: &str) -> Result<(), LedgerError> {
     tx.prepare_cached("update segments set state = ?1 where id = ?2")?.execute((how, known.id))?;
     state.let_go(&known.segment.name);
     match known.segment.name.kind {

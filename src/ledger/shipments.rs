@@ -154,7 +154,7 @@ fn find_under_way(tx: &Connection, instance: &InstanceId, number: ShipmentNumber
     found.ok_or_else(|| LedgerError::Invalid(format!("shipment {number} of {instance} is not under way")))
 }
 
-fn deliver_cut(tx: &Connection, state: &mut State, instance: &InstanceId, cut: i64) -> Result<(), LedgerError> {
+pub(super) fn deliver_cut(tx: &Connection, state: &mut State, instance: &InstanceId, cut: i64) -> Result<(), LedgerError> {
     let delivered = "update cuts set state = 'delivered' where id = ?1 returning readings";
     let readings = tx.prepare_cached(delivered)?.query_row([cut], |row| row.get(0))?;
     refusals::forget(tx, cut)?;

@@ -9,6 +9,9 @@ use super::ids::{CutNumber, Digest, InstanceId, NotA, Seq};
 use super::series::SeriesSummary;
 use super::time::{Day, Timestamp};
 
+/// The date of a file of stragglers.
+pub const MIXED: &str = "mixed";
+
 /// What a file of a cut holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -34,7 +37,8 @@ impl FileKind {
     }
 }
 
-/// Where a file of a cut stands, here (`<kind>/date=<date>/<instance>-<cut>.parquet` below `segments/`) and upstream.
+/// Where a file of a cut stands, here (`<kind>/date=<date>/<instance>-<cut>.parquet` below `segments/`) and upstream. One
+/// that was merged from several, which stands here alone, is named `<instance>-<first cut>-<last cut>.parquet`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SegmentName {
     /// What it holds.
@@ -43,33 +47,52 @@ pub struct SegmentName {
     pub date: String,
     /// Whose seqs.
     pub instance: InstanceId,
-    /// Which cut.
+    /// Which cut; of a merged file its last.
     pub cut: CutNumber,
+    /// The first cut of a merged file; else `cut`.
+    pub first_cut: CutNumber,
 }
 
 impl SegmentName {
     /// The name of the file of `day`, or of the stragglers' file.
     pub fn new(kind: FileKind, day: Option<Day>, instance: InstanceId, cut: CutNumber) -> Self {
-        Self { kind, date: day.map_or_else(|| "mixed".to_owned(), |day| day.to_string()), instance, cut }
+        Self { kind, date: day.map_or_else(|| MIXED.to_owned(), |day| day.to_string()), instance, cut, first_cut: cut }
+    }
+
+    /// Whether it is merged from files of several cuts.
+    pub fn is_merged(&self) -> bool {
+        self.first_cut < self.cut
+    }
+
+    /// Whether, being merged, it holds what the file `other` holds.
+    pub fn holds(&self, other: &Self) -> bool {
+        (self.kind, &self.date, &self.instance) == (other.kind, &other.date, &other.instance)
+            && self != other
+            && self.first_cut <= other.first_cut
+            && other.cut <= self.cut
     }
 
     /// The key of the file in the lake, for gateway `gateway`.
     pub fn lake_key(&self, gateway: &str) -> String {
-        let Self { kind, date, instance, cut } = self;
+        let Self { kind, date, instance, cut, .. } = self;
         format!("{}/gateway={gateway}/date={date}/{instance}-{cut:010}.parquet", kind.as_str())
     }
 }
 
 impl fmt::Display for SegmentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, date, instance, cut } = self;
-        f.write_str(&segment_path(kind.as_str(), date, instance.as_str(), *cut))
+        let Self { kind, date, instance, cut, first_cut } = self;
+        f.write_str(&segment_path(kind.as_str(), date, instance.as_str(), (*first_cut, *cut)))
     }
 }
 
 /// The name of a segment from its parts: for thousands of names that nobody takes apart.
-pub fn segment_path(kind: &str, date: &str, instance: &str, cut: CutNumber) -> String {
-    format!("{kind}/date={date}/{instance}-{cut:010}.parquet")
+pub fn segment_path(kind: &str, date: &str, instance: &str, (first_cut, cut): (CutNumber, CutNumber)) -> String {
+    if first_cut == cut {
+        format!("{kind}/date={date}/{instance}-{cut:010}.parquet")
+    } else {
+        format!("{kind}/date={date}/{instance}-{first_cut:010}-{cut:010}.parquet")
+    }
 }
 
 /// What the segment at `path` adds to the check of all of them (FNV-1a). The sum of a set of names tells it from any other
@@ -85,16 +108,17 @@ impl FromStr for SegmentName {
         let parse = || {
             let (kind, rest) = text.split_once("/date=")?;
             let (date, file) = rest.split_once('/')?;
-            let (instance, cut) = file.strip_suffix(".parquet")?.split_once('-')?;
-            let name =
-                Self { kind: FileKind::from_word(kind)?, date: date.to_owned(), instance: instance.parse().ok()?, cut: cut.parse().ok()? };
-            (name.to_string() == text).then_some(name)
+            let (instance, cuts) = file.strip_suffix(".parquet")?.split_once('-')?;
+            let (first_cut, cut) = cuts.split_once('-').unwrap_or((cuts, cuts));
+            let (first_cut, cut) = (first_cut.parse().ok()?, cut.parse().ok()?);
+            let name = Self { kind: FileKind::from_word(kind)?, date: date.to_owned(), instance: instance.parse().ok()?, cut, first_cut };
+            (first_cut <= cut && name.to_string() == text).then_some(name)
         };
         parse().ok_or_else(|| NotA::new(text, "the name of a segment"))
     }
 }
 
-/// One immutable Parquet file: one cut, one UTC day.
+/// One immutable Parquet file: one cut, one UTC day; or several cuts that were merged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
     /// Its name.
@@ -168,4 +192,38 @@ pub struct SealedCut {
     pub damaged: Vec<(Seq, Seq, String)>,
     /// When it was sealed.
     pub sealed: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(first_cut: CutNumber, cut: CutNumber) -> SegmentName {
+        let name = SegmentName::new(FileKind::Readings, Some(Day(20_000)), "0123456789abcdef".parse().unwrap(), cut);
+        SegmentName { first_cut, ..name }
+    }
+
+    #[test]
+    fn a_name_reads_back_as_it_was_written_merged_or_not() {
+        for name in [name(7, 7), name(3, 7), SegmentName { date: MIXED.to_owned(), ..name(1, 288) }] {
+            assert_eq!(name.to_string().parse(), Ok(name));
+        }
+        assert_eq!(name(3, 7).to_string(), "readings/date=2024-10-04/0123456789abcdef-0000000003-0000000007.parquet");
+    }
+
+    #[test]
+    fn other_names_are_no_segments() {
+        for cuts in ["0000000007-0000000003", "0000000003-0000000003", "3-7", "0000000001-0000000002-0000000003", ""] {
+            let text = format!("readings/date=2024-10-04/0123456789abcdef-{cuts}.parquet");
+            assert!(text.parse::<SegmentName>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_merged_file_holds_those_of_its_cuts_and_date() {
+        let merged = name(3, 7);
+        assert!(merged.holds(&name(3, 3)) && merged.holds(&name(7, 7)) && merged.holds(&name(4, 7)) && !merged.holds(&merged));
+        assert!(!merged.holds(&name(2, 2)) && !merged.holds(&name(2, 7)) && !merged.holds(&name(8, 8)));
+        assert!(!merged.holds(&SegmentName { date: MIXED.to_owned(), ..name(4, 4) }));
+    }
 }

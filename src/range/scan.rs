@@ -14,6 +14,9 @@ use crate::segment::{self, Pin, SegmentDir};
 /// Hot readings decoded at a time.
 const HOT_AT_ONCE: u64 = 50_000;
 
+/// Lists of segments that are taken until all of one are there.
+const TRIES: u32 = 3;
+
 pub(super) struct Scan<'s> {
     pub(super) ledger: &'s Ledger,
     pub(super) segments: &'s SegmentDir,
@@ -27,11 +30,22 @@ impl Scan<'_> {
     pub(super) fn run(mut self, take: &mut impl Take) -> Result<bool, RangeError> {
         let mut reader = self.ledger.reader()?;
         // A row that `take` refuses is no fault of the ledger: it is carried out of the snapshot beside its result.
-        let mut refused = Ok(());
-        let pinned = reader.snapshot(|reader| {
-            refused = self.hot(reader, take);
-            self.pin(reader)
-        })?;
+        let (mut refused, mut tries) = (Ok(()), TRIES);
+        let pinned = loop {
+            tries -= 1;
+            let pinned = reader.snapshot(|reader| {
+                let pinned = self.pin(reader)?;
+                // What is not there was merged or evicted between the list and the pin: the next list is without it.
+                if tries > 0 && pinned.iter().any(|(path, _)| !path.exists()) {
+                    return Ok(None);
+                }
+                refused = self.hot(reader, take);
+                Ok(Some(pinned))
+            })?;
+            if let Some(pinned) = pinned {
+                break pinned;
+            }
+        };
         refused?;
         for (name, pin) in pinned {
             self.in_time()?;

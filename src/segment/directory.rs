@@ -322,8 +322,9 @@ impl SegmentDir {
     }
 
     fn quarantine_path(&self, name: &SegmentName) -> PathBuf {
-        let SegmentName { kind, date, instance, cut } = name;
-        let path = |suffix: &str| self.inner.quarantine.join(format!("{}-{date}-{instance}-{cut:010}{suffix}.parquet", kind.as_str()));
+        let name = name.to_string().replacen("/date=", "-", 1).replace('/', "-");
+        let name = name.trim_end_matches(".parquet");
+        let path = |suffix: &str| self.inner.quarantine.join(format!("{name}{suffix}.parquet"));
         let namesakes = (2..=MAX_NAMESAKES).map(|place| path(&format!("-{place}")));
         let free = std::iter::once(path("")).chain(namesakes).find(|path| !path.exists());
         free.unwrap_or_else(|| path(&format!("-{MAX_NAMESAKES}")))

@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 
 use arrow::array::{Array, Float64Array};
+use parquet::basic::Encoding;
+use parquet::file::metadata::ColumnChunkMetaData;
 
 /// Consecutive values taken at one place, so that runs and repeats show.
 const RUN: usize = 1024;
@@ -25,6 +27,20 @@ pub(super) enum ValueEncoding {
     Plain,
     /// All first bytes, then all second bytes, and so on.
     Split,
+}
+
+impl ValueEncoding {
+    pub(super) const ALL: [Self; 3] = [Self::Dictionary, Self::Plain, Self::Split];
+
+    /// How the values of `chunk` were written.
+    pub(super) fn of(chunk: &ColumnChunkMetaData) -> Self {
+        let has = |encoding| chunk.encodings().any(|found| found == encoding);
+        match () {
+            () if has(Encoding::BYTE_STREAM_SPLIT) => Self::Split,
+            () if has(Encoding::RLE_DICTIONARY) => Self::Dictionary,
+            () => Self::Plain,
+        }
+    }
 }
 
 /// The best encoding for `values`, in the order in which `order` names their rows.

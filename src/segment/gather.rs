@@ -70,7 +70,8 @@ pub(super) fn gather(reader: &Reader, instance: InstanceId, max_readings: u64) -
     if last_seq == progress.mark && records.is_empty() {
         return Ok(None);
     }
-    let origin = Origin { instance, cut: progress.last_cut + 1, first_seq: progress.mark + 1, last_seq };
+    let cut = progress.last_cut + 1;
+    let origin = Origin { instance, cut, first_cut: cut, first_seq: progress.mark + 1, last_seq };
     let draft = draft(origin, walk, &records, last_record).map_err(|error| SegmentError::arrow("a cut", &error))?;
     Ok(Some(draft))
 }

@@ -107,7 +107,7 @@ pub(super) fn describe(path: &Path, name: &SegmentName) -> Result<Segment, Segme
     let wrong = |what: &str| SegmentError::Corrupt(format!("{} {what}", path.display()));
     let inspected = inspect_file(path, name.kind)?;
     let origin = inspected.origin.ok_or_else(|| wrong("does not say where it comes from"))?;
-    if origin.instance != name.instance || origin.cut != name.cut {
+    if (&origin.instance, origin.first_cut, origin.cut) != (&name.instance, name.first_cut, name.cut) {
         return Err(wrong("says that it comes from another cut than its name"));
     }
     let (_, time) = number_and_time(name.kind);

@@ -55,6 +55,14 @@ pub(super) fn number_and_time(kind: FileKind) -> (&'static str, &'static str) {
     }
 }
 
+/// The column of a file of `kind` that holds texts, of which each may be long.
+pub(super) fn text_column(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Readings => "text",
+        FileKind::Records => "body",
+    }
+}
+
 /// The column `name` of `batch`, as its type.
 pub(super) fn column<'a, T: 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a T, ArrowError> {
     let array = batch.column_by_name(name).and_then(|array| array.as_any().downcast_ref::<T>());
@@ -66,11 +74,13 @@ pub(super) fn column<'a, T: 'static>(batch: &'a RecordBatch, name: &str) -> Resu
 pub struct Origin {
     /// Whose seqs.
     pub instance: InstanceId,
-    /// Which cut.
+    /// Which cut; of a merged file its last.
     pub cut: CutNumber,
-    /// First seq of the cut (not of the file).
+    /// The first cut of a merged file; else `cut`.
+    pub first_cut: CutNumber,
+    /// First seq of the cut (not of the file); of a merged file its own.
     pub first_seq: Seq,
-    /// Last seq of the cut.
+    /// Last seq of the cut; of a merged file its own.
     pub last_seq: Seq,
 }
 
@@ -81,6 +91,7 @@ impl Origin {
             entry("version", env!("CARGO_PKG_VERSION").to_owned()),
             entry("instance", self.instance.to_string()),
             entry("cut", self.cut.to_string()),
+            entry("first_cut", self.first_cut.to_string()),
             entry("first_seq", self.first_seq.to_string()),
             entry("last_seq", self.last_seq.to_string()),
         ]
@@ -89,9 +100,12 @@ impl Origin {
     /// What [`Origin::to_metadata`] wrote; `None` in a file of someone else.
     pub(super) fn from_metadata(entries: &[KeyValue]) -> Option<Self> {
         let value = |key: &str| entries.iter().find(|entry| entry.key.strip_prefix("forebay.") == Some(key))?.value.as_deref();
+        let cut = value("cut")?.parse().ok()?;
         Some(Self {
             instance: value("instance")?.parse().ok()?,
-            cut: value("cut")?.parse().ok()?,
+            cut,
+            // Files of old do not say it.
+            first_cut: value("first_cut").map_or(Some(cut), |first| first.parse().ok())?,
             first_seq: value("first_seq")?.parse().ok()?,
             last_seq: value("last_seq")?.parse().ok()?,
         })
@@ -119,8 +133,16 @@ fn ascending(places: &[i32]) -> Option<Vec<SortingColumn>> {
     Some(places.iter().map(|place| SortingColumn { column_idx: *place, descending: false, nulls_first: false }).collect())
 }
 
+/// How a file of `kind` is written; `values` is for readings.
+pub(super) fn properties(kind: FileKind, origin: &Origin, values: ValueEncoding) -> WriterProperties {
+    match kind {
+        FileKind::Readings => reading_properties(origin, values),
+        FileKind::Records => record_properties(origin),
+    }
+}
+
 /// How a readings file is written: sorted by sensor, metric, time.
-pub(super) fn reading_properties(origin: &Origin, values: ValueEncoding) -> WriterProperties {
+fn reading_properties(origin: &Origin, values: ValueEncoding) -> WriterProperties {
     let value = ColumnPath::from("value");
     let properties = delta(base(origin), &["time", "arrived", "seq"]).set_sorting_columns(ascending(&[1, 2, 0]));
     match values {
@@ -134,7 +156,7 @@ pub(super) fn reading_properties(origin: &Origin, values: ValueEncoding) -> Writ
 }
 
 /// How a records file is written: sorted by id.
-pub(super) fn record_properties(origin: &Origin) -> WriterProperties {
+fn record_properties(origin: &Origin) -> WriterProperties {
     let body = ColumnPath::from("body");
     delta(base(origin), &["id", "first_received", "last_received", "times"])
         .set_column_dictionary_enabled(body, false)
@@ -148,7 +170,7 @@ mod tests {
 
     #[test]
     fn an_origin_comes_back_from_its_metadata_and_from_nothing_else() {
-        let origin = Origin { instance: InstanceId::random(), cut: 7, first_seq: 11, last_seq: 10 };
+        let origin = Origin { instance: InstanceId::random(), cut: 7, first_cut: 5, first_seq: 11, last_seq: 10 };
         let mut entries = origin.to_metadata();
         assert_eq!(Origin::from_metadata(&entries), Some(origin));
         entries.retain(|entry| entry.key != "forebay.cut");

@@ -4,13 +4,15 @@
 //! Parquet that is written or read. Does not own: the mark, the journal, which segments exist (the ledger), what is kept
 //! (retention), what is delivered (upload).
 //! Invariants: a file is complete under its final name or absent; a segment is read back and compared before it gets its
-//! name; the journal lets go of a range only in the transaction that records its segments; damage is moved aside, never
-//! deleted.
+//! name; the journal lets go of a range only in the transaction that records its segments, and a segment that is merged goes
+//! after the one that its rows are in is recorded; damage is moved aside, never deleted.
 //! On failure: `Full` and `Corrupt` leave the readings in the journal and are tried again; `Broken` asks for an orderly
 //! exit, and [`recover`] sorts out what is left at the next start.
 //!
 //! The way of a cut: `policy` says when, `gather` reads the journal, `order` sorts and splits by day, `writer` and
 //! `encoding` make the files, `verify` reads them back, `seal` takes them through their steps, `sealer` is the worker.
+//! The way of a merge, when they are delivered: `merge_plan` says which, `merge_rows` puts their rows in order, `merge` takes
+//! them through the same steps, `merger` is the worker.
 
 mod directory;
 mod encoding;
@@ -19,6 +21,10 @@ mod gather;
 mod gathered;
 mod inspect;
 mod layout;
+mod merge;
+mod merge_plan;
+mod merge_rows;
+mod merger;
 mod order;
 mod policy;
 mod read;
@@ -39,6 +45,7 @@ pub use directory::{Listing, Pin, Removal, SegmentDir};
 pub use error::SegmentError;
 pub use inspect::{Inspected, SeqRange, inspect_bytes, inspect_file};
 pub use layout::{Origin, records_schema};
+pub use merger::{Merged, Merger, MergerSetup};
 pub use policy::Demand;
 pub use read::{SegmentReader, read};
 pub use recovery::{Recovered, recover};

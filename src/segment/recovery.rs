@@ -8,6 +8,8 @@
 //! | the same, of a complete cut, where the ledger lost commits | adopted: the cut may be delivered, and keeps its name |
 //! | an unknown file with other rows | the ledger is older than the file: adopted, and a new instance begins |
 //! | an unknown file that does not verify | quarantined |
+//! | an unknown merged file whose sources are here | removed: the crash came before the merging transaction |
+//! | the same, where sources are missing | the ledger is older than the merge: adopted as delivered, and what it holds goes |
 //! | a segment without its file | a loss |
 //!
 //! A new instance that is due (the ledger lost commits, or is on another host) begins when all of this is done, since it
@@ -24,6 +26,7 @@ use super::directory::SegmentDir;
 use super::error::SegmentError;
 use super::inspect::{describe, inspect_file};
 use super::layout::Origin;
+use super::read::read;
 use super::scrubber::condemn;
 use super::sealer::blocking;
 use super::state::SealerState;
@@ -37,7 +40,7 @@ use crate::model::{CutNumber, FileKind, InstanceId, Segment, SegmentName};
 pub struct Recovered {
     /// Temporary files removed.
     pub temporary: u64,
-    /// Files removed whose rows the ledger has, or let go of.
+    /// Files removed whose rows the ledger or another file has, or that the ledger let go of.
     pub removed: u64,
     /// Files adopted; if there are any, a new instance has begun.
     pub adopted: u64,
@@ -61,7 +64,7 @@ pub async fn recover(ledger: &Ledger, dir: &SegmentDir, state: &SealerState) -> 
         condemn(ledger, dir, state, name, "its file is missing".to_owned()).await?;
         recovered.damaged += 1;
     }
-    adopt(ledger, dir, findings.adopt, &mut recovered).await?;
+    adopt(ledger, dir, findings.adopt, findings.superseded, &mut recovered).await?;
     fail::fail_point!("recover.before_begin");
     ledger.begin_if_due().await?;
     if recovered != Recovered::default() {
@@ -70,7 +73,13 @@ pub async fn recover(ledger: &Ledger, dir: &SegmentDir, state: &SealerState) -> 
     Ok(recovered)
 }
 
-async fn adopt(ledger: &Ledger, dir: &SegmentDir, files: Vec<Segment>, recovered: &mut Recovered) -> Result<(), SegmentError> {
+async fn adopt(
+    ledger: &Ledger,
+    dir: &SegmentDir,
+    files: Vec<Segment>,
+    superseded: Vec<SegmentName>,
+    recovered: &mut Recovered,
+) -> Result<(), SegmentError> {
     if files.is_empty() {
         return Ok(());
     }
@@ -78,7 +87,9 @@ async fn adopt(ledger: &Ledger, dir: &SegmentDir, files: Vec<Segment>, recovered
         Ok(identity) => {
             recovered.adopted = files.len() as u64;
             tracing::warn!(files = recovered.adopted, instance = %identity.instance, "adopted segments that the ledger did not know");
-            Ok(())
+            let place = dir.clone();
+            recovered.removed += superseded.len() as u64;
+            blocking(move || superseded.iter().try_for_each(|name| place.remove(name).map(|_| ()))).await
         }
         Err(error) if error.kind() == ErrorKind::Invalid => {
             let place = dir.clone();
@@ -93,6 +104,8 @@ async fn adopt(ledger: &Ledger, dir: &SegmentDir, files: Vec<Segment>, recovered
 struct Findings {
     recovered: Recovered,
     missing: Vec<SegmentName>,
+    /// Files that an adopted one holds.
+    superseded: Vec<SegmentName>,
     adopt: Vec<Segment>,
     held: Vec<Segment>,
 }
@@ -120,15 +133,18 @@ fn clean(ledger: &Ledger, dir: &SegmentDir, behind: bool) -> Result<Findings, Se
         return Ok(findings);
     }
     let (known, found): (_, HashSet<String>) = (reader.segment_paths()?, names.segments.into_iter().collect());
+    findings.missing = known.difference(&found).filter_map(|name| name.parse().ok()).collect();
+    findings.missing.sort_unstable();
     let mut unknown: Vec<_> = found.difference(&known).collect();
     unknown.sort_unstable();
     for name in unknown {
         match name.parse() {
-            Ok(name) => settle(judge(&reader, dir, &instance, &name)?, dir, &name, &mut findings)?,
+            Ok(name) => settle(judge(&reader, dir, &instance, &findings.missing, &name)?, dir, &name, &mut findings)?,
             Err(_) => leave_alone(&dir.root().join(name)),
         }
     }
-    findings.missing = known.difference(&found).filter_map(|name| name.parse().ok()).collect();
+    let present = found.iter().filter_map(|name| name.parse().ok()).collect();
+    settle_merged(present, &mut findings);
     settle_held(dir, behind, &mut findings)?;
     Ok(findings)
 }
@@ -151,6 +167,25 @@ fn settle(verdict: Verdict, dir: &SegmentDir, name: &SegmentName, findings: &mut
         }
     }
     Ok(())
+}
+
+/// What adopted merged files hold is neither missing nor counted again; `present` is all that is in the folder.
+fn settle_merged(mut present: Vec<SegmentName>, findings: &mut Findings) {
+    let (mut merged, others): (Vec<_>, Vec<_>) = std::mem::take(&mut findings.adopt).into_iter().partition(|file| file.name.is_merged());
+    findings.adopt = others;
+    // The largest first: what it holds may be merged itself.
+    merged.sort_by_key(|file| std::cmp::Reverse(file.rows));
+    for file in merged {
+        if !present.contains(&file.name) {
+            continue;
+        }
+        findings.missing.retain(|name| !file.name.holds(name));
+        for files in [&mut findings.adopt, &mut findings.held] {
+            files.retain(|held| !file.name.holds(&held.name));
+        }
+        findings.superseded.extend(present.extract_if(.., |name| file.name.holds(name)));
+        findings.adopt.push(file);
+    }
 }
 
 /// Files whose rows the ledger still has are removed, but for complete cuts where it is behind.
@@ -183,17 +218,29 @@ fn set_aside(dir: &SegmentDir, name: &SegmentName, why: &str) -> Result<(), Segm
     Ok(())
 }
 
-fn judge(reader: &Reader, dir: &SegmentDir, instance: &InstanceId, name: &SegmentName) -> Result<Verdict, SegmentError> {
+fn judge(
+    reader: &Reader,
+    dir: &SegmentDir,
+    instance: &InstanceId,
+    missing: &[SegmentName],
+    name: &SegmentName,
+) -> Result<Verdict, SegmentError> {
     let path = dir.path(name);
-    let of_cut = reader.cut_segments(&name.instance, name.cut)?;
-    if let Some(segment) = of_cut.iter().find(|segment| segment.name == *name) {
+    if let Some(segment) = reader.known_segment(name)? {
         let intact = digest_file(&path).is_ok_and(|found| found == (segment.sha256, segment.bytes));
         return Ok(if intact { Verdict::Remove } else { Verdict::Quarantine("the ledger let go of it, and it is damaged".to_owned()) });
+    }
+    if name.is_merged() && !missing.iter().any(|missing| name.holds(missing)) {
+        // All that it was merged from is here, or was let go of.
+        let known = reader.rows_within(name)?;
+        if catch_unwind(|| read(&path)).is_ok_and(|file| file.is_ok_and(|file| file.rows() <= known)) {
+            return Ok(Verdict::Remove);
+        }
     }
     // A file of unknown origin must not keep the daemon from starting, whatever its bytes make of the Parquet library.
     let described = catch_unwind(|| describe(&path, name)).unwrap_or_else(|_| Err(SegmentError::Corrupt("reading it panicked".to_owned())));
     match described {
-        Ok(segment) if name.instance == *instance && ledger_has(reader, dir, &segment)? => Ok(Verdict::Held(segment)),
+        Ok(segment) if !name.is_merged() && name.instance == *instance && ledger_has(reader, dir, &segment)? => Ok(Verdict::Held(segment)),
         Ok(segment) => Ok(Verdict::Adopt(segment)),
         Err(error) if error.kind() == ErrorKind::Transient => Err(error),
         Err(error) => Ok(Verdict::Quarantine(error.to_string())),

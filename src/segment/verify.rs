@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::error::SegmentError;
 use super::layout;
 use super::read::read;
-use super::writer::{Sheet, Written};
+use super::writer::{CHUNK_ROWS, Sheet, Written};
 use crate::model::columns::plain_words;
 use crate::model::{Digest, FileKind};
 
@@ -41,21 +41,43 @@ pub fn digest_file(path: &Path) -> Result<(Digest, u64), SegmentError> {
 
 /// Reads the file at `path` back and compares it, byte by digest and value by value, with what it was to hold.
 pub(super) fn compare(path: &Path, written: &Written, sheet: Sheet<'_>) -> Result<(), SegmentError> {
+    let chunks = (0..sheet.rows.len()).step_by(CHUNK_ROWS).map(|start| {
+        let chunk = sheet.chunk(start, CHUNK_ROWS).and_then(|batch| expected(sheet.kind, batch));
+        chunk.map_err(|error| SegmentError::arrow("rows to compare", &error))
+    });
+    compare_rows(path, written, sheet.kind, chunks)
+}
+
+/// As [`compare`], with the rows that were written to a file of `kind`.
+pub(super) fn compare_rows(
+    path: &Path,
+    written: &Written,
+    kind: FileKind,
+    mut rows: impl Iterator<Item = Result<RecordBatch, SegmentError>>,
+) -> Result<(), SegmentError> {
     let wrong = |what: &str| SegmentError::Corrupt(format!("{} was read back with {what}", path.display()));
     if digest_file(path)? != (written.sha256, written.bytes) {
         return Err(wrong("other bytes than were written"));
     }
-    let mut rows = 0;
+    let (mut expected, mut compared) = (RecordBatch::new_empty(layout::schema(kind)), 0);
     for batch in read(path)? {
         let batch = batch?;
-        let expected = sheet.chunk(rows, batch.num_rows()).and_then(|batch| expected(sheet.kind, batch));
-        let expected = expected.map_err(|error| SegmentError::arrow("rows to compare", &error))?;
-        if batch.num_rows() == 0 || batch.columns() != expected.columns() || batch.schema() != layout::schema(sheet.kind) {
-            return Err(wrong("other values than were written"));
+        let mut at = 0;
+        while at < batch.num_rows() {
+            if expected.num_rows() == 0 {
+                expected = rows.next().transpose()?.ok_or_else(|| wrong("more rows than were written"))?;
+            }
+            let count = expected.num_rows().min(batch.num_rows() - at);
+            if batch.slice(at, count).columns() != expected.slice(0, count).columns() || batch.schema() != layout::schema(kind) {
+                return Err(wrong("other values than were written"));
+            }
+            expected = expected.slice(count, expected.num_rows() - count);
+            at += count;
         }
-        rows += batch.num_rows();
+        compared += at as u64;
     }
-    if rows == sheet.rows.len() { Ok(()) } else { Err(wrong(&format!("{rows} rows instead of {}", sheet.rows.len()))) }
+    let end = expected.num_rows() == 0 && rows.next().transpose()?.is_none();
+    if end && compared == written.rows { Ok(()) } else { Err(wrong(&format!("{compared} rows instead of {}", written.rows))) }
 }
 
 /// `batch` as it is read from a file.

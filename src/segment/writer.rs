@@ -1,9 +1,12 @@
 //! Rows to Parquet bytes.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
 
 use arrow::array::{Float64Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -11,10 +14,10 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use sha2::{Digest as _, Sha256};
 
-use super::encoding;
+use super::encoding::{self, ValueEncoding};
 use super::error::SegmentError;
 use super::gathered::Gathered;
-use super::layout::{Origin, column, reading_properties, record_properties};
+use super::layout::{self, Origin, column};
 use super::order;
 use crate::model::{Digest, FileKind};
 
@@ -48,10 +51,11 @@ impl Sheet<'_> {
     }
 
     fn properties(&self, origin: &Origin) -> Result<WriterProperties, ArrowError> {
-        Ok(match self.kind {
-            FileKind::Readings => reading_properties(origin, encoding::choose(column::<Float64Array>(self.batch, "value")?, self.rows)),
-            FileKind::Records => record_properties(origin),
-        })
+        let values = match self.kind {
+            FileKind::Readings => encoding::choose(column::<Float64Array>(self.batch, "value")?, self.rows),
+            FileKind::Records => ValueEncoding::Plain,
+        };
+        Ok(layout::properties(self.kind, origin, values))
     }
 }
 
@@ -77,15 +81,45 @@ impl<W: Write> Write for Measured<W> {
 
 /// Writes `sheet` to `to` as Parquet.
 pub(super) fn write_sheet<W: Write + Send>(to: W, sheet: Sheet<'_>, origin: &Origin) -> Result<Written, ParquetError> {
+    let chunks = (0..sheet.rows.len()).step_by(CHUNK_ROWS).map(|start| Ok(sheet.chunk(start, CHUNK_ROWS)?));
+    write_chunks(to, sheet.batch.schema(), sheet.properties(origin)?, chunks)
+}
+
+/// Writes the rows that come in `chunks` to `to` as Parquet.
+fn write_chunks<W: Write + Send>(
+    to: W,
+    schema: SchemaRef,
+    properties: WriterProperties,
+    chunks: impl Iterator<Item = Result<RecordBatch, ParquetError>>,
+) -> Result<Written, ParquetError> {
     // Without the Arrow schema in the metadata, dictionaries are read as the plain words that the Parquet schema says.
-    let options = ArrowWriterOptions::new().with_properties(sheet.properties(origin)?).with_skip_arrow_metadata(true);
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let mut measured = Measured { inner: to, digest: Sha256::new(), bytes: 0 };
-    let mut writer = ArrowWriter::try_new_with_options(&mut measured, sheet.batch.schema(), options)?;
-    for start in (0..sheet.rows.len()).step_by(CHUNK_ROWS) {
-        writer.write(&sheet.chunk(start, CHUNK_ROWS)?)?;
+    let mut writer = ArrowWriter::try_new_with_options(&mut measured, schema, options)?;
+    let mut rows = 0;
+    for chunk in chunks {
+        let chunk = chunk?;
+        writer.write(&chunk)?;
+        rows += chunk.num_rows() as u64;
     }
     writer.close()?;
-    Ok(Written { bytes: measured.bytes, sha256: Digest(measured.digest.finalize().into()), rows: sheet.rows.len() as u64 })
+    Ok(Written { bytes: measured.bytes, sha256: Digest(measured.digest.finalize().into()), rows })
+}
+
+/// Writes `rows`, as they are read from files of `kind`, to the file `to`, which is at `path`.
+pub(super) fn write_rows(
+    to: &File,
+    kind: FileKind,
+    properties: WriterProperties,
+    rows: impl Iterator<Item = Result<RecordBatch, SegmentError>>,
+    path: &Path,
+) -> Result<Written, SegmentError> {
+    let mut failed = None;
+    // What keeps the rows from coming is no error of the Parquet library: it goes round it.
+    let rows = rows.map_while(|batch| batch.map_err(|error| failed = Some(error)).ok()).map(Ok);
+    let written = write_chunks(to, layout::schema(kind), properties, rows);
+    failed.map_or(Ok(()), Err)?;
+    written.map_err(|error| SegmentError::parquet("write", path, error))
 }
 
 /// Writes `readings` (of `columns::hot_schema`, in any order) to `to` as one Parquet file, as a seal would: sorted, with

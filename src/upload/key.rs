@@ -69,6 +69,7 @@ mod tests {
             ".forebay-lake",
             "readings/gateway=gw-1/x.parquet",
             "readings/gateway=gw-1/date=2026-11-20/0123456789abcdef-7.parquet",
+            "readings/gateway=gw-1/date=2026-11-20/0123456789abcdef-0000000003-0000000007.parquet",
             "readings/gateway=gw-1/date=2026-11-20/.0123456789abcdef-0000000007.parquet.part",
             "manifests/gateway=gw-1/0123456789abcdef-0000000001.json.bak",
             "notes/gateway=gw-1/date=2026-11-20/0123456789abcdef-0000000007.parquet",

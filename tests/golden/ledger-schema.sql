@@ -52,22 +52,6 @@ CREATE TABLE cuts (
     unique (instance, number)
 ) strict;
 CREATE INDEX cuts_sealed on cuts (state) where state = 'sealed';
-CREATE TABLE segments (
-    id integer primary key,
-    cut integer not null references cuts (id),
-    kind text not null check (kind in ('readings', 'records')),
-    date text not null,
-    bytes integer not null,
-    sha256 blob not null,
-    rows integer not null,
-    first_seq integer not null,
-    last_seq integer not null,
-    min_time integer not null,
-    max_time integer not null,
-    state text not null check (state in ('present', 'evicted', 'damaged', 'lost')),
-    unique (cut, kind, date)
-) strict;
-CREATE INDEX segments_present on segments (max_time) where state = 'present';
 CREATE TABLE shipments (
     id integer primary key,
     instance text not null references instances (name),
@@ -139,3 +123,20 @@ CREATE TABLE refused (
     again integer,
     times integer not null
 ) strict;
+CREATE TABLE "segments" (
+    id integer primary key,
+    cut integer not null references cuts (id),
+    kind text not null check (kind in ('readings', 'records')),
+    date text not null,
+    first_cut integer not null,
+    bytes integer not null,
+    sha256 blob not null,
+    rows integer not null,
+    first_seq integer not null,
+    last_seq integer not null,
+    min_time integer not null,
+    max_time integer not null,
+    state text not null check (state in ('present', 'evicted', 'damaged', 'lost', 'merged')),
+    unique (cut, kind, date, first_cut)
+) strict;
+CREATE INDEX segments_present on segments (max_time) where state = 'present';

@@ -197,7 +197,7 @@ fn damage_last_pages(path: &Path, pages: usize) {
 #[tokio::test]
 async fn damage_met_while_running_is_looked_into_at_the_next_start() {
     let (folder, ledger) = new();
-    commit(&ledger, 5000).await;
+    commit(&ledger, 50_000).await;
     ledger.close().await.unwrap();
     damage_last_pages(&file(&folder, ""), 4);
     // Closed in order: nothing is checked, and the damage is met by who reads the journal.

@@ -1,0 +1,203 @@
+//! Which delivered segments are merged next: pure.
+//!
+//! Merging costs writes, so each row is rewritten about twice: [`FAN_IN`] files of a day become one as soon as they are
+//! there, as many of those become one again, and what is left when the day is over becomes one. What is large already is left
+//! alone, and so is a large file with small ones beside it.
+
+use crate::ledger::Standing;
+use crate::model::{MICROS_PER_SECOND, MIXED, Segment, SegmentName, Timestamp};
+
+/// Files that become one. A day of five-minute cuts is 16 times as many.
+pub(super) const FAN_IN: usize = 18;
+
+/// Rows of a merged file at most.
+const MAX_ROWS: u64 = 1_000_000;
+
+/// A file with as many rows is large enough.
+const LARGE_ROWS: u64 = MAX_ROWS / 2;
+
+/// Files that become one of [`MAX_ROWS`] before there are [`FAN_IN`] of them; fewer are not worth the writing.
+const FEWEST_FULL: usize = 4;
+
+/// A day is over when it ended so long ago and nothing new came for as long: late readings are gathered first.
+const QUIET_MICROS: i64 = 3600 * MICROS_PER_SECOND;
+
+/// The sources of the next merge in one group: its segments that are here, by cut. Those that are not `usable` stay as they
+/// are.
+pub(super) fn next(group: &[Standing], usable: impl Fn(&SegmentName) -> bool, now: Timestamp) -> Option<Vec<Segment>> {
+    let mergeable = |standing: &Standing| standing.is_delivered && standing.segment.rows < LARGE_ROWS && usable(&standing.segment.name);
+    // A merged file holds everything between its cuts, so only neighbours become one.
+    let runs = || group.split(|standing| !mergeable(standing)).filter(|run| run.len() > 1);
+    let found = runs().find_map(of_one_size).or_else(|| if is_over(group, now) { runs().find_map(rest) } else { None });
+    found.map(|sources| sources.iter().map(|standing| standing.segment.clone()).collect())
+}
+
+/// How often a file was merged, by the cuts it spans.
+fn size(standing: &Standing) -> u32 {
+    let SegmentName { first_cut, cut, .. } = standing.segment.name;
+    (cut.saturating_sub(first_cut) + 1).ilog(FAN_IN as u64)
+}
+
+/// The first neighbours of one size that are enough for a merge.
+fn of_one_size(run: &[Standing]) -> Option<&[Standing]> {
+    run.chunk_by(|a, b| size(a) == size(b)).find_map(|chunk| {
+        (0..chunk.len()).find_map(|start| {
+            let fitting = fitting(chunk.get(start..)?);
+            let is_full = fitting.len() < chunk.len() - start;
+            (fitting.len() == FAN_IN || is_full && fitting.len() >= FEWEST_FULL).then_some(fitting)
+        })
+    })
+}
+
+/// As many files from the start on as one merge takes.
+fn fitting(run: &[Standing]) -> &[Standing] {
+    let mut rows = 0;
+    let fits = |standing: &&Standing| {
+        rows += standing.segment.rows;
+        rows <= MAX_ROWS
+    };
+    run.get(..run.iter().take(FAN_IN).take_while(fits).count()).unwrap_or_default()
+}
+
+/// Nothing more is to come: the day is over, what there is of it is delivered, and nothing was added lately.
+fn is_over(group: &[Standing], now: Timestamp) -> bool {
+    let then = now.plus_micros(-QUIET_MICROS);
+    let today = then.utc_day().to_string();
+    group.iter().all(|Standing { segment, sealed, is_delivered }| {
+        *is_delivered && *sealed <= then && (segment.name.date == MIXED || segment.name.date < today)
+    })
+}
+
+/// The longest stretch in which no file has more rows than the others together: a row that is rewritten for it is then in a
+/// file at least twice as large.
+fn rest(run: &[Standing]) -> Option<&[Standing]> {
+    let stretches = (0..run.len()).flat_map(|start| {
+        let fitting = run.get(start..).map_or(&[][..], fitting);
+        (2..=fitting.len()).filter_map(|length| fitting.get(..length))
+    });
+    let balanced = |stretch: &&[Standing]| {
+        let rows = || stretch.iter().map(|standing| standing.segment.rows);
+        rows().max().unwrap_or(0) * 2 <= rows().sum()
+    };
+    stretches.filter(balanced).max_by_key(|stretch| stretch.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Day, Digest, FileKind, MICROS_PER_DAY};
+
+    /// 2026-11-20T00:00:00Z.
+    const TODAY: Day = Day(20_777);
+
+    /// The cut `number` of `day`, one every five minutes, merged from `first` on.
+    fn file(day: Day, first: u64, number: u64, rows: u64) -> Standing {
+        let sealed = day.start().plus_micros(number as i64 * 300 * MICROS_PER_SECOND);
+        let name = SegmentName::new(FileKind::Readings, Some(day), "00000000000000aa".parse().unwrap(), number);
+        let name = SegmentName { first_cut: first, ..name };
+        let (first_seq, last_seq, min_time, max_time) = (1, rows, sealed, sealed);
+        let segment = Segment { name, bytes: rows * 5, sha256: Digest::of(b""), rows, first_seq, last_seq, min_time, max_time };
+        Standing { segment, sealed, is_delivered: true }
+    }
+
+    fn files(rows: &[u64]) -> Vec<Standing> {
+        (1..).zip(rows).map(|(number, rows)| file(TODAY, number, number, *rows)).collect()
+    }
+
+    fn late(day: Day) -> Timestamp {
+        day.start().plus_micros(30 * MICROS_PER_DAY)
+    }
+
+    /// The first and last cut and the count of the next merge's sources.
+    fn planned(group: &[Standing], now: Timestamp) -> Option<(u64, u64, usize)> {
+        let sources = next(group, |_| true, now)?;
+        Some((sources.first()?.name.first_cut, sources.last()?.name.cut, sources.len()))
+    }
+
+    /// Merges until nothing is left to do; how many rows were written.
+    fn run(group: &mut Vec<Standing>, now: Timestamp) -> u64 {
+        let mut written = 0;
+        while let Some(sources) = next(group, |_| true, now) {
+            let rows = sources.iter().map(|source| source.rows).sum();
+            let merged = file(TODAY, sources.first().unwrap().name.first_cut, sources.last().unwrap().name.cut, rows);
+            let place = group.iter().position(|standing| merged.segment.name.holds(&standing.segment.name)).unwrap();
+            group.drain(place..place + sources.len());
+            group.insert(place, merged);
+            written += rows;
+        }
+        written
+    }
+
+    #[test]
+    fn a_day_of_five_minute_cuts_becomes_one_file_and_each_row_is_written_twice() {
+        let (mut group, mut written, mut most) = (Vec::new(), 0, 0);
+        for cut in 1..=288 {
+            group.push(file(TODAY, cut, cut, 300));
+            written += run(&mut group, TODAY.start().plus_micros(cut as i64 * 300 * MICROS_PER_SECOND));
+            most = most.max(group.len());
+        }
+        assert!(most < 2 * FAN_IN, "{most} files");
+        written += run(&mut group, late(TODAY));
+        assert_eq!((group.len(), group[0].segment.rows, written), (1, 288 * 300, 2 * 288 * 300));
+    }
+
+    #[test]
+    fn a_day_of_any_number_of_cuts_becomes_few_files_and_each_row_is_written_a_few_times() {
+        for cuts in [2, 17, 18, 19, 100, 289, 324, 325, 700, 1440, 2880] {
+            let mut group: Vec<_> = (1..=cuts).map(|cut| file(TODAY, cut, cut, 100)).collect();
+            let written = run(&mut group, late(TODAY));
+            assert!(group.len() <= 3 && written <= 3 * cuts * 100, "{cuts} cuts: {} files, {written} rows", group.len());
+        }
+    }
+
+    #[test]
+    fn before_the_day_is_over_and_quiet_only_a_full_set_is_merged() {
+        let group = files(&[10; FAN_IN - 1]);
+        let last = group.last().unwrap().sealed;
+        assert_eq!(planned(&group, last), None);
+        // Sealed long ago, on the same day; and just sealed, on another.
+        assert_eq!(planned(&group, TODAY.start().plus_micros(MICROS_PER_DAY - 1)), None);
+        let mut touched = group.clone();
+        touched[3].sealed = late(TODAY);
+        assert_eq!(planned(&touched, late(TODAY)), None);
+        assert_eq!(planned(&group, late(TODAY)), Some((1, 17, 17)));
+        assert_eq!(planned(&files(&[10; FAN_IN]), last), Some((1, 18, 18)));
+    }
+
+    #[test]
+    fn what_is_not_delivered_stays_and_what_is_beside_it_is_not_merged_across_it() {
+        let mut group = files(&[10; 25]);
+        group[6].is_delivered = false;
+        assert_eq!(planned(&group, late(TODAY)), Some((8, 25, 18)));
+        group.truncate(20);
+        assert_eq!(planned(&group, late(TODAY)), None, "the day is not over as long as something of it is not delivered");
+        let mut left_alone = files(&[10; 19]);
+        assert!(next(&left_alone, |name| name.cut != 10, late(TODAY)).is_some_and(|sources| sources.len() == 9));
+        left_alone.truncate(1);
+        assert_eq!(planned(&left_alone, late(TODAY)), None);
+    }
+
+    #[test]
+    fn no_merged_file_has_more_rows_than_it_may_and_large_ones_stay() {
+        let group = files(&[250_000; 6]);
+        assert_eq!(planned(&group, group[5].sealed), Some((1, 4, 4)));
+        assert_eq!(planned(&files(&[400_000; 6]), TODAY.start()), None);
+        assert_eq!(planned(&files(&[400_000; 2]), late(TODAY)), Some((1, 2, 2)));
+        assert_eq!(planned(&files(&[500_000, 600_000, 900_000]), late(TODAY)), None);
+    }
+
+    #[test]
+    fn a_few_late_rows_do_not_rewrite_a_large_file() {
+        assert_eq!(planned(&files(&[100_000, 10]), late(TODAY)), None);
+        assert_eq!(planned(&files(&[100_000, 10, 10, 20]), late(TODAY)), Some((2, 4, 3)));
+        assert_eq!(planned(&files(&[10, 100_000, 10, 60_000, 50_000]), late(TODAY)), Some((1, 5, 5)));
+    }
+
+    #[test]
+    fn stragglers_of_many_days_are_merged_when_nothing_new_comes() {
+        let mut group = files(&[10, 10, 10]);
+        group.iter_mut().for_each(|standing| standing.segment.name.date = MIXED.to_owned());
+        assert_eq!(planned(&group, group[2].sealed), None);
+        assert_eq!(planned(&group, group[2].sealed.plus_micros(QUIET_MICROS)), Some((1, 3, 3)));
+    }
+}

@@ -1,0 +1,391 @@
+//! From many delivered files to few, with the same rows.
+
+use std::fs;
+
+use super::*;
+use crate::config::{ByteSize, Retention};
+use crate::ledger::LedgerError;
+use crate::model::{FileKind, SegmentName, Shipment};
+use crate::segment::merge::merge;
+use crate::segment::{Merged, Merger, MergerSetup, Recovered};
+
+const CUTS: u64 = 18;
+
+fn merger_within(rig: &Rig, cap: u64) -> Merger {
+    let clock: SharedClock = Arc::<SetClock>::clone(&rig.clock);
+    Merger::new(MergerSetup {
+        ledger: rig.ledger.clone(),
+        dir: rig.dir.clone(),
+        clock,
+        state: Arc::clone(&rig.state),
+        data_dir: rig.data.path().to_owned(),
+        segment: settings(Duration::from_millis(10), 1),
+        retention: Retention { cap: ByteSize(cap), min_free: ByteSize(0), ..Retention::default() },
+        used_bytes: Arc::new(|| 1000),
+    })
+}
+
+fn merger(rig: &Rig) -> Merger {
+    merger_within(rig, u64::MAX)
+}
+
+async fn merge_due(rig: &Rig) -> Merged {
+    merger(rig).merge_due(0, &CancellationToken::new()).await.unwrap()
+}
+
+/// Ships all that is sealed, as far as the ledger is concerned.
+async fn deliver_all(rig: &Rig) {
+    while let Some(cut) = rig.reader().next_cut(false).unwrap() {
+        let number = rig.reader().last_shipment(&cut.instance).unwrap().map_or(0, |(number, _)| number) + 1;
+        let shipment =
+            Shipment { instance: cut.instance.clone(), number, cut: Some(cut.number), manifest: b"{}".to_vec(), losses: Vec::new() };
+        rig.ledger.begin_shipment(shipment).await.unwrap();
+        rig.ledger.finish_shipment(cut.instance, number).await.unwrap();
+    }
+}
+
+/// `count` cuts of one day, of 20 readings each, and what they hold.
+async fn cuts(rig: &Rig, count: u64) {
+    for cut in 0..count as i64 {
+        rig.commit(some(20, DAY + cut * 20_000_000)).await;
+        rig.flush().await;
+    }
+}
+
+/// Enough for one merge, delivered.
+async fn due() -> Rig {
+    let rig = Rig::new();
+    cuts(&rig, CUTS).await;
+    deliver_all(&rig).await;
+    rig
+}
+
+/// Every reading of `count` cuts is there once, and the folder holds what the ledger says.
+fn has_each_once(rig: &Rig, count: u64) {
+    rig.audit();
+    let seqs: Vec<_> = rig.sealed().into_iter().map(|(seq, _)| seq).collect();
+    assert_eq!(seqs, (1..=count * 20).collect::<Vec<_>>());
+    assert_eq!(rig.books().kept, count * 20);
+}
+
+fn files(rig: &Rig) -> Vec<SegmentName> {
+    rig.dir.list().unwrap().segments
+}
+
+fn names(rig: &Rig) -> Vec<SegmentName> {
+    let mut names: Vec<_> = rig.segments().into_iter().map(|segment| segment.name).collect();
+    names.sort();
+    names
+}
+
+/// Waits until the sources are removed.
+async fn until_removed(merger: &Merger) {
+    while merger.remove_leaving().await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn delivered_files_become_one_with_the_same_rows_and_the_books_stay() {
+    let rig = due().await;
+    let (before, books, sources) = (rig.sealed(), rig.books(), rig.segments());
+    let merger = merger(&rig);
+    let merged = merger.merge_due(0, &CancellationToken::new()).await.unwrap();
+    assert_eq!((merged.merges, merged.sources, merged.rows), (1, CUTS, CUTS * 20));
+    assert_eq!((rig.sealed(), rig.books()), (before, books));
+    let [segment] = &rig.segments()[..] else { panic!("one segment") };
+    let name = &segment.name;
+    assert_eq!((name.first_cut, name.cut, name.is_merged(), segment.bytes), (1, CUTS, true, merged.bytes));
+    assert!(rig.dir.verified().contains(name));
+    let of = |pick: fn(&Segment) -> i64| sources.iter().map(pick).collect::<Vec<_>>();
+    let (oldest, newest) = (of(|source| source.min_time.0).into_iter().min(), of(|source| source.max_time.0).into_iter().max());
+    assert_eq!((Some(segment.min_time.0), Some(segment.max_time.0)), (oldest, newest));
+    assert_eq!((segment.first_seq, segment.last_seq), (1, CUTS * 20));
+    assert_eq!(crate::segment::inspect::describe(&rig.dir.path(name), name).unwrap(), *segment);
+    until_removed(&merger).await;
+    assert_eq!(files(&rig), std::slice::from_ref(name));
+    assert!(!rig.dir.verified().contains(&sources[0].name));
+    has_each_once(&rig, CUTS);
+    assert_eq!(merge_due(&rig).await, Merged::default());
+}
+
+#[tokio::test]
+async fn merged_files_are_merged_again_and_evicted_like_others() {
+    let rig = Rig::new();
+    cuts(&rig, CUTS + 2).await;
+    deliver_all(&rig).await;
+    assert_eq!(merge_due(&rig).await.merges, 1);
+    rig.commit(some(CUTS as i64 * 20, DAY + MICROS_PER_DAY / 2)).await;
+    rig.flush().await;
+    deliver_all(&rig).await;
+    rig.clock.set(DAY + 3 * MICROS_PER_DAY);
+    assert_eq!(merge_due(&rig).await.merges, 1);
+    has_each_once(&rig, 2 * CUTS + 2);
+    let [name] = &names(&rig)[..] else { panic!("one segment") };
+    assert_eq!((name.first_cut, name.cut), (1, CUTS + 3));
+    rig.ledger.evict(vec![name.clone()]).await.unwrap();
+    assert_eq!(rig.books().kept, 0);
+    rig.audit();
+}
+
+#[tokio::test]
+async fn a_source_stays_as_long_as_somebody_reads_it() {
+    let rig = due().await;
+    let merger = merger(&rig);
+    let source = names(&rig)[3].clone();
+    let pin = rig.dir.pin(std::slice::from_ref(&source));
+    merger.merge_due(0, &CancellationToken::new()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(merger.remove_leaving().await.unwrap(), 1);
+    assert!(rig.dir.path(&source).exists());
+    drop(pin);
+    until_removed(&merger).await;
+    assert!(!rig.dir.path(&source).exists());
+}
+
+#[tokio::test]
+async fn the_worker_merges_by_itself_and_ends_when_it_is_told_to() {
+    let rig = due().await;
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(merger(&rig).run(stop.clone()));
+    until("one file is left", || files(&rig).len() == 1).await;
+    stop.cancel();
+    task.await.unwrap().unwrap();
+    has_each_once(&rig, CUTS);
+}
+
+#[tokio::test]
+async fn records_are_merged_too() {
+    let rig = Rig::new();
+    for cut in 0..CUTS {
+        rig.record(&format!("source {}", cut % 3), &format!("{{\"cut\": {cut}}}")).await;
+        rig.flush().await;
+    }
+    deliver_all(&rig).await;
+    assert_eq!(merge_due(&rig).await.rows, CUTS);
+    let [segment] = &rig.segments()[..] else { panic!("one segment") };
+    assert_eq!((segment.name.kind, segment.rows), (FileKind::Records, CUTS));
+    let bodies = read(&rig.dir.path(&segment.name)).unwrap().map(|batch| {
+        let batch = batch.unwrap();
+        let bodies: &arrow::array::StringArray = crate::segment::layout::column(&batch, "body").unwrap();
+        bodies.iter().map(|body| body.unwrap().to_owned()).collect::<Vec<_>>()
+    });
+    let expected: Vec<_> = (0..CUTS).map(|cut| format!("{{\"cut\": {cut}}}")).collect();
+    assert_eq!(bodies.flatten().collect::<Vec<_>>(), expected);
+    rig.audit();
+}
+
+#[tokio::test]
+async fn odd_readings_come_through_as_they_were() {
+    let rig = Rig::new();
+    let sensors = ["", "a/b c", "温度計", "ünï\u{0}\n", "zz", "Z"];
+    for cut in 0..CUTS as usize {
+        let odd = |place: usize| Reading {
+            value: [Some(-0.0), None, Some(f64::MAX), Some(1.0 / 3.0)][place % 4],
+            text: (place % 4 == 1).then(|| Arc::from(["OPEN", "", "🚪 zu", &*"x".repeat(3000)][(place + cut) % 4])),
+            unit: [None, Some(Arc::from("°C")), Some(Arc::from(""))][(place + cut) % 3].clone(),
+            quality: [None, Some(i16::MIN)][place % 2],
+            // Equal times in different cuts, and times that go back.
+            ..reading(sensors[place % 6], ["m", "é"][place % 2], DAY + ((place + CUTS as usize - cut) as i64 % 7) * 1_000, 0.0)
+        };
+        rig.commit((0..1500).map(odd).collect()).await;
+        rig.flush().await;
+    }
+    deliver_all(&rig).await;
+    let before = rig.sealed();
+    assert_eq!(merge_due(&rig).await.rows, CUTS * 1500);
+    let after = rig.sealed();
+    assert_eq!((before.len(), rig.segments().len()), (after.len(), 1));
+    assert!(before == after, "other readings than before");
+    let bits = |list: &[(Seq, Reading)]| list.iter().filter_map(|(_, reading)| reading.value.map(f64::to_bits)).collect::<Vec<_>>();
+    assert_eq!(bits(&before), bits(&after));
+}
+
+#[tokio::test]
+async fn long_texts_make_smaller_files() {
+    let rig = Rig::new();
+    let text = "y".repeat(100_000);
+    for cut in 0..CUTS as i64 {
+        let long = |place: i64| Reading { text: Some(Arc::from(&*text)), ..reading("s", "m", DAY + (cut * 10 + place) * 1000, 0.0) };
+        rig.commit((0..10).map(long).collect()).await;
+        rig.flush().await;
+    }
+    deliver_all(&rig).await;
+    let merged = merge_due(&rig).await;
+    // A cut has a megabyte of them, and eight are as much as one file may hold.
+    assert_eq!((merged.merges, merged.sources), (1, 8));
+    let left: Vec<_> = names(&rig).iter().map(|name| (name.first_cut, name.cut)).collect();
+    assert_eq!(left.len(), CUTS as usize - 7);
+    rig.audit();
+}
+
+#[tokio::test]
+async fn a_damaged_source_is_set_aside_and_never_becomes_right() {
+    let rig = due().await;
+    let damaged = names(&rig)[7].clone();
+    let path = rig.dir.path(&damaged);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(merge_due(&rig).await, Merged::default());
+    assert!(!names(&rig).contains(&damaged) && !path.exists());
+    assert_eq!((rig.state.damaged(), rig.books().kept), (1, (CUTS - 1) * 20));
+    rig.audit();
+    // The others are merged without it, when the day is over.
+    rig.clock.set(DAY + 3 * MICROS_PER_DAY);
+    assert_eq!(merge_due(&rig).await.sources, CUTS - 1);
+    rig.audit();
+}
+
+#[tokio::test]
+async fn nothing_is_merged_where_the_cap_does_not_hold_both() {
+    let rig = due().await;
+    let bytes: u64 = rig.segments().iter().map(|segment| segment.bytes).sum();
+    let stop = CancellationToken::new();
+    let narrow = merger_within(&rig, 999 + bytes);
+    assert_eq!(narrow.merge_due(0, &stop).await.unwrap(), Merged::default());
+    assert_eq!(merger_within(&rig, 1000 + bytes).merge_due(0, &stop).await.unwrap().merges, 1);
+}
+
+#[tokio::test]
+async fn what_is_not_verified_yet_waits_and_a_stop_ends_a_merge() {
+    let rig = due().await.restart().await;
+    assert_eq!(merge_due(&rig).await, Merged::default());
+    let sources: Vec<_> = rig.reader().standing(&rig.reader().groups().unwrap()[0]).unwrap();
+    let sources: Vec<_> = sources.into_iter().map(|standing| standing.segment).collect();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    assert!(merge(&rig.dir, &sources, &stop).is_err());
+    assert_eq!(rig.dir.list().unwrap().temporary.len(), 0);
+    has_each_once(&rig, CUTS);
+}
+
+/// The merged file, with all steps done but the ledger's transaction.
+fn merged_file(rig: &Rig) -> (Segment, Vec<SegmentName>) {
+    let standing = rig.reader().standing(&rig.reader().groups().unwrap()[0]).unwrap();
+    let sources: Vec<_> = standing.into_iter().map(|standing| standing.segment).collect();
+    let (segment, held) = merge(&rig.dir, &sources, &CancellationToken::new()).unwrap();
+    (segment, held.iter().map(|source| source.name.clone()).collect())
+}
+
+#[tokio::test]
+async fn the_ledger_refuses_a_merge_whose_sources_are_not_what_they_were() {
+    let rig = due().await;
+    let (merged, sources) = merged_file(&rig);
+    let finish = |merged: Segment, sources: Vec<SegmentName>| {
+        let ledger = rig.ledger.clone();
+        async move { matches!(ledger.finish_merge(merged, sources).await, Err(LedgerError::Invalid(_))) }
+    };
+    assert!(finish(merged.clone(), sources[1..].to_vec()).await);
+    assert!(finish(Segment { rows: merged.rows + 1, ..merged.clone() }, sources.clone()).await);
+    let narrow = SegmentName { first_cut: 2, ..merged.name.clone() };
+    assert!(finish(Segment { name: narrow, ..merged.clone() }, sources.clone()).await);
+    rig.ledger.evict(vec![sources[4].clone()]).await.unwrap();
+    assert!(finish(merged, sources).await);
+    assert_eq!(rig.books().kept, (CUTS - 1) * 20);
+    rig.audit();
+}
+
+#[tokio::test]
+async fn a_crash_before_the_merging_transaction_removes_the_merged_file() {
+    let rig = due().await;
+    let (merged, _) = merged_file(&rig);
+    let rig = rig.restart().await;
+    assert_eq!(rig.recover().await, Recovered { removed: 1, ..Recovered::default() });
+    assert!(!files(&rig).contains(&merged.name));
+    has_each_once(&rig, CUTS);
+    // Also where retention took one of its sources meanwhile.
+    let (_, sources) = merged_file(&rig);
+    rig.ledger.evict(vec![sources[0].clone()]).await.unwrap();
+    rig.dir.remove(&sources[0]).unwrap();
+    let rig = rig.restart().await;
+    assert_eq!(rig.recover().await, Recovered { removed: 1, ..Recovered::default() });
+    assert_eq!((rig.books().kept, files(&rig).len()), ((CUTS - 1) * 20, CUTS as usize - 1));
+    assert_eq!(rig.recover().await, Recovered::default());
+}
+
+#[tokio::test]
+async fn a_crash_after_the_merging_transaction_removes_the_sources() {
+    let rig = due().await;
+    let (merged, sources) = merged_file(&rig);
+    rig.ledger.finish_merge(merged.clone(), sources.clone()).await.unwrap();
+    rig.dir.remove(&sources[0]).unwrap();
+    let rig = rig.restart().await;
+    assert_eq!(rig.recover().await, Recovered { removed: CUTS - 1, ..Recovered::default() });
+    assert_eq!(files(&rig), [merged.name]);
+    has_each_once(&rig, CUTS);
+    assert_eq!(rig.recover().await, Recovered::default());
+}
+
+/// Puts back a copy of the ledger that was made when it was closed.
+async fn with_the_ledger_of(rig: Rig, copy: &[u8]) -> Rig {
+    let rig = rig.restart().await;
+    rig.ledger.close().await.unwrap();
+    fs::write(rig.data.path().join("forebay.db"), copy).unwrap();
+    rig.restart().await
+}
+
+async fn copy_of_ledger(rig: Rig) -> (Rig, Vec<u8>) {
+    rig.ledger.close().await.unwrap();
+    let bytes = fs::read(rig.data.path().join("forebay.db")).unwrap();
+    (rig.restart().await, bytes)
+}
+
+#[tokio::test]
+async fn a_ledger_older_than_the_merge_takes_the_merged_file_for_its_sources() {
+    for (delivered, removed) in [(true, CUTS as usize), (true, 3), (false, CUTS as usize)] {
+        let rig = Rig::new();
+        cuts(&rig, CUTS).await;
+        if delivered {
+            deliver_all(&rig).await;
+        }
+        let (rig, copy) = copy_of_ledger(rig).await;
+        deliver_all(&rig).await;
+        let old = rig.ledger.identity().instance;
+        let (merged, sources) = merged_file(&rig);
+        rig.ledger.finish_merge(merged.clone(), sources.clone()).await.unwrap();
+        for source in sources.iter().take(removed) {
+            rig.dir.remove(source).unwrap();
+        }
+        let rig = with_the_ledger_of(rig, &copy).await;
+        let expected = Recovered { adopted: 1, removed: CUTS - removed as u64, ..Recovered::default() };
+        assert_eq!(rig.recover().await, expected);
+        assert_eq!(rig.ledger.identity().forked_from, Some(old), "it is behind the world");
+        assert_eq!((files(&rig), names(&rig)), (vec![merged.name.clone()], vec![merged.name.clone()]));
+        assert_eq!(rig.reader().next_cut(false).unwrap(), None, "what is merged was delivered");
+        has_each_once(&rig, CUTS);
+        let rig = rig.restart().await;
+        assert_eq!(rig.recover().await, Recovered::default());
+        rig.ledger.evict(vec![merged.name]).await.unwrap();
+        rig.audit();
+    }
+}
+
+#[tokio::test]
+async fn a_lost_ledger_takes_each_reading_back_once() {
+    let rig = due().await;
+    let (merged, sources) = merged_file(&rig);
+    rig.ledger.finish_merge(merged, sources).await.unwrap();
+    cuts(&rig, 1).await;
+    rig.ledger.close().await.unwrap();
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(rig.data.path().join(format!("forebay.db{suffix}")));
+    }
+    let ledger = open(rig.data.path(), &rig.clock);
+    let rig = Rig { ledger, ..rig };
+    // The merged file and the cut after it; the sources were still there.
+    assert_eq!(rig.recover().await, Recovered { adopted: 2, removed: CUTS, ..Recovered::default() });
+    has_each_once(&rig, CUTS + 1);
+    assert_eq!(rig.reader().next_cut(false).unwrap().map(|cut| cut.number), Some(CUTS + 1));
+    assert_eq!(rig.recover().await, Recovered::default());
+}
+
+#[tokio::test]
+async fn a_merged_file_that_is_damaged_is_no_reason_to_lose_its_sources() {
+    let rig = due().await;
+    let (merged, _) = merged_file(&rig);
+    fs::write(rig.dir.path(&merged.name), b"PAR1 but not really PAR1").unwrap();
+    let rig = rig.restart().await;
+    assert_eq!(rig.recover().await, Recovered { quarantined: 1, ..Recovered::default() });
+    has_each_once(&rig, CUTS);
+}
