@@ -20,6 +20,11 @@ fn gateway() -> (Gateway, u16) {
     (gateway, port)
 }
 
+/// A publisher that is back at work before the next kill.
+fn publisher(port: u16, messages: u64, how: &[&str]) -> Publisher {
+    Publisher::start(port, messages, &[how, &["--reconnect", "0.1"]].concat())
+}
+
 /// Each of `messages` messages at `qos`, with its two readings, is in the lake once, and the counters say so.
 fn check(gateway: &Gateway, qos: u8, messages: u64) {
     gateway.flush();
@@ -35,7 +40,7 @@ fn check(gateway: &Gateway, qos: u8, messages: u64) {
 fn at_qos_2_ten_kills_cost_and_double_nothing() {
     const MESSAGES: u64 = 20_000;
     let (mut gateway, port) = gateway();
-    let mut publisher = Publisher::start(port, MESSAGES, &["--qos", "2", "--rate", "700", "--window", "300"]);
+    let mut publisher = publisher(port, MESSAGES, &["--qos", "2", "--rate", "700", "--window", "300"]);
     kill_on_the_way(&mut gateway, &mut publisher, 10);
     publisher.finish();
     check(&gateway, 2, MESSAGES);
@@ -45,7 +50,7 @@ fn at_qos_2_ten_kills_cost_and_double_nothing() {
 fn by_mqtt_5_at_qos_2_kills_cost_and_double_nothing() {
     const MESSAGES: u64 = 6_000;
     let (mut gateway, port) = gateway();
-    let mut publisher = Publisher::start(port, MESSAGES, &["--mqtt-version", "5", "--qos", "2", "--rate", "500", "--window", "200"]);
+    let mut publisher = publisher(port, MESSAGES, &["--mqtt-version", "5", "--qos", "2", "--rate", "500", "--window", "200"]);
     kill_on_the_way(&mut gateway, &mut publisher, 4);
     publisher.finish();
     check(&gateway, 2, MESSAGES);
@@ -55,7 +60,7 @@ fn by_mqtt_5_at_qos_2_kills_cost_and_double_nothing() {
 fn by_mqtt_5_at_qos_1_kills_cost_and_double_nothing() {
     const MESSAGES: u64 = 20_000;
     let (mut gateway, port) = gateway();
-    let mut publisher = Publisher::start(port, MESSAGES, &["--mqtt-version", "5", "--rate", "1500", "--window", "500"]);
+    let mut publisher = publisher(port, MESSAGES, &["--mqtt-version", "5", "--rate", "1500", "--window", "500"]);
     kill_on_the_way(&mut gateway, &mut publisher, 5);
     publisher.finish();
     check(&gateway, 1, MESSAGES);

@@ -24,12 +24,28 @@ parser.add_argument("--first", type=int, default=1)
 parser.add_argument("--rate", type=float, default=0, help="messages a second; 0: as fast as the window allows")
 parser.add_argument("--qos", type=int, choices=[1, 2], default=1)
 parser.add_argument("--mqtt-version", type=int, choices=[4, 5], default=4, help="4 is 3.1.1")
+parser.add_argument("--reconnect", type=float, default=1, help="seconds before each attempt to connect again")
 parser.add_argument("--deadline", type=float, default=240)
 args = parser.parse_args()
 
 # Ids that wait for their acknowledgement, and ids acknowledged before publish() gave us their name.
 pending, early = set(), set()
 changed = threading.Condition()
+
+
+class Client(mqtt.Client):
+    """Keeps a message that the receiver has (PUBREC) released, however often connecting again fails.
+
+    paho-mqtt 2.2 puts its messages into a state to be sent again at each attempt to connect. The second attempt takes one
+    that waits for its release to be repeated for one that was never received, and publishes it again. If the receiver has
+    completed the release, it can't tell that from a new message (MQTT 3.1.1, 4.3.3: the sender must not do this).
+    """
+
+    def _messages_reconnect_reset_out(self):
+        released = [m for m in self._out_messages.values() if m.state == mqtt.mqtt_ms_resend_pubrel]
+        super()._messages_reconnect_reset_out()
+        for message in released:
+            message.state = mqtt.mqtt_ms_resend_pubrel
 
 
 def on_publish(client, userdata, mid, reason_code, properties):
@@ -42,17 +58,16 @@ def on_publish(client, userdata, mid, reason_code, properties):
 
 
 if args.mqtt_version == 5:
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=args.client_id, protocol=mqtt.MQTTv5)
+    client = Client(mqtt.CallbackAPIVersion.VERSION2, client_id=args.client_id, protocol=mqtt.MQTTv5)
     persistent = Properties(PacketTypes.CONNECT)
     persistent.SessionExpiryInterval = 3600
     session = {"clean_start": False, "properties": persistent}
 else:
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=args.client_id, clean_session=False)
+    client = Client(mqtt.CallbackAPIVersion.VERSION2, client_id=args.client_id, clean_session=False)
     session = {}
 client.on_publish = on_publish
 client.max_inflight_messages_set(args.window)
-# Soon enough to be at work when the next kill comes.
-client.reconnect_delay_set(min_delay=0.1, max_delay=0.2)
+client.reconnect_delay_set(min_delay=args.reconnect, max_delay=args.reconnect)
 client.keepalive = 10
 deadline = time.monotonic() + args.deadline
 while True:
