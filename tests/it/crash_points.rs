@@ -71,3 +71,36 @@ fn kill_at(point: &str, messages: u64, publishing: &[&str]) {
     assert_eq!(gateway.books()["accepted"], 2 * messages, "{point}");
     gateway.verify();
 }
+
+#[test]
+fn a_lost_ledger_recognises_what_was_delivered_through_kills() {
+    let mut gateway = Gateway::new("");
+    let (lake, port) = (gateway.lake(), crate::support::free_port());
+    gateway.configure(&format!(
+        "[listener]\nbind = [\"127.0.0.1:{port}\"]\n[segment]\nseal_interval = \"1s\"\n[engine]\nenabled = false\n\
+         [upstream]\nurl = \"file://{}\"\nretry_min = \"100ms\"\nretry_max = \"1s\"\nprobe_interval = \"200ms\"\n",
+        lake.display()
+    ));
+    gateway.start();
+    for round in 0..3 {
+        Publisher::start(port, 200, &["--first", &(1 + 200 * round).to_string()]).finish();
+        gateway.flush();
+    }
+    gateway.kill();
+    for part in ["forebay.db", "forebay.db-wal", "forebay.db-shm"] {
+        let _ = std::fs::remove_file(gateway.data().join(part));
+    }
+    for point in ["upload.after_begin", "upload.after_recognise", "upload.after_recognise"] {
+        gateway.environment.insert("FOREBAY_KILL_AT".to_owned(), point.to_owned());
+        gateway.spawn();
+        assert_eq!(gateway.wait_for_end(), None, "{point} was never passed\n{}", gateway.last_lines());
+    }
+    gateway.environment.clear();
+    gateway.start();
+    gateway.wait_for("everything to be recorded", |gateway| gateway.status()["buffer"]["undelivered_readings"] == 0);
+    Publisher::start(port, 200, &["--first", "601"]).finish();
+    gateway.flush();
+    assert_each_once(&lake, 800);
+    gateway.verify();
+    assert!(!gateway.log().contains("set aside"), "{}", gateway.last_lines());
+}

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use object_store::aws::{AmazonS3Builder, AwsCredential, AwsCredentialProvider};
@@ -15,6 +16,9 @@ use crate::error::explain;
 use crate::secrets;
 use crate::upload::UploadError;
 use crate::upload::upstream::UpstreamError;
+
+/// Longest wait for the keys of an instance's role; a gateway without a role has nobody who answers.
+const CHAIN_TIME: Duration = Duration::from_secs(8);
 
 /// Where the keys come from.
 #[derive(Debug)]
@@ -47,11 +51,13 @@ impl Credentials {
                 let read = tokio::task::spawn_blocking(move || read_file(&file)).await.unwrap_or_else(|panic| Err(panic.to_string()));
                 read.map(Arc::new).map_err(UpstreamError::Transient)
             }
-            Self::Chain(chain) => chain.get_credential().await.map_err(|error| {
-                UpstreamError::Transient(format!(
-                    "no keys for S3; name them in upstream.credentials_file, or in AWS_ACCESS_KEY_ID ({error})"
-                ))
-            }),
+            Self::Chain(chain) => {
+                let none = |why: &str| {
+                    UpstreamError::Transient(format!("no keys for S3 ({why}); name a file with them: upstream.credentials_file"))
+                };
+                let found = tokio::time::timeout(CHAIN_TIME, chain.get_credential()).await;
+                found.map_err(|_| none("neither the environment nor this machine's role has any"))?.map_err(|error| none(&explain(&error)))
+            }
         }
     }
 }

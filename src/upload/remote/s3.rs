@@ -159,7 +159,11 @@ impl S3 {
     /// What a refusal means: S3 says it by a code, which is more exact than the status.
     pub fn refused(&self, status: StatusCode, headers: &HeaderMap, said: &str) -> UpstreamError {
         let (code, message) = (element(said, "Code"), element(said, "Message"));
-        let said = one_line(&if code.is_empty() { said.to_owned() } else { format!("{code}: {message}") });
+        let said = one_line(&match (code, message) {
+            ("", _) => said.to_owned(),
+            (code, "") => code.to_owned(),
+            (code, message) => format!("{code}: {message}"),
+        });
         let text = format!("{status}: {said}");
         match code {
             "NoSuchBucket" => self.no_bucket(),
