@@ -23,7 +23,7 @@ const MAX_BODY_BYTES: usize = 1 << 20;
 pub struct QueryRequest {
     /// One statement that reads.
     pub sql: String,
-    /// `json`, `jsonl`, `csv`, `arrow`; without it the Accept header decides, and without that it is `json`.
+    /// `json`, `jsonl`, `csv`, `arrow`, `parquet`; without it the Accept header decides, and without that it is `json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
     /// Most rows; without it all.
@@ -102,6 +102,7 @@ impl From<QueryError> for Refusal {
             QueryError::Busy { .. } => Self::busy(message),
             QueryError::TimedOut { .. } => Self::unavailable("query_timeout", message, "ask for less, or raise engine.query_timeout"),
             QueryError::Memory(_) => Self::unavailable("query_memory", message, "ask for less, or raise engine.memory"),
+            QueryError::TooLong(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "answer_too_long", message, "ask for fewer rows or columns"),
             QueryError::Segment(_) => Self::unavailable("segment", message, "try again: a damaged segment is set aside"),
             QueryError::EngineGone | QueryError::NotReady => Self::unavailable("engine_restarting", message, "try again in a moment"),
             QueryError::Off(_) => {

@@ -41,8 +41,8 @@ pub struct SimArgs {
     /// How long, for example 60s; without it, until interrupted
     #[arg(long = "for", value_name = "D")]
     pub duration: Option<Period>,
-    /// Quality of service: 0 or 1
-    #[arg(long, value_name = "0|1", default_value_t = 1, value_parser = parse_qos)]
+    /// Quality of service
+    #[arg(long, value_name = "0|1|2", default_value_t = 1, value_parser = clap::value_parser!(u8).range(..=2))]
     pub qos: u8,
     /// Readings in a message
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -72,19 +72,10 @@ pub enum SimCommandError {
     Print(#[from] std::io::Error),
 }
 
-fn parse_qos(text: &str) -> Result<u8, String> {
-    match text {
-        "0" => Ok(0),
-        "1" => Ok(1),
-        "2" => Err("QoS 2 is not supported yet; use 0 or 1".to_owned()),
-        _ => Err("QoS is 0 or 1".to_owned()),
-    }
-}
-
 /// Publishes until the time is over or Ctrl-C, and prints the result.
 ///
 /// # Errors
-/// [`SimCommandError`]; with QoS 1 also if a message was not acknowledged.
+/// [`SimCommandError`]; with QoS 1 and 2 also if a message was not acknowledged.
 pub async fn run(args: SimArgs) -> Result<(), SimCommandError> {
     let settings = Settings {
         url: args.mqtt,
@@ -174,7 +165,7 @@ mod tests {
     fn what_can_not_be_done_is_refused_with_the_reason() {
         for (line, reason) in [
             ("sim", "--mqtt"),
-            ("sim --mqtt mqtt://h --qos 2", "QoS 2 is not supported yet; use 0 or 1"),
+            ("sim --mqtt mqtt://h --qos 3", "0..=2"),
             ("sim --mqtt mqtt://h --window 0", "window"),
             ("sim --mqtt mqtts://h --cert-file c", "--key-file"),
             ("sim --mqtt mqtt://h --password-file p", "--username"),

@@ -123,7 +123,8 @@ pub struct Listener {
     pub tls_client_ca: Option<PathBuf>,
     /// Most connections at a time.
     pub max_connections: usize,
-    /// Most messages of one connection that wait for their acknowledgement; it is not read from beyond that.
+    /// Most messages of one connection that wait for their acknowledgement. It is not read from beyond that, or closed where
+    /// it was told (MQTT 5) or holds as many at QoS 2.
     pub max_unacknowledged: usize,
 }
 
@@ -418,11 +419,20 @@ pub struct Engine {
     pub query_timeout: Period,
     /// Most queries at a time.
     pub max_concurrent_queries: usize,
+    /// Longest answer; 0: no limit.
+    pub max_answer: ByteSize,
 }
 
 impl Default for Engine {
     fn default() -> Self {
-        Self { enabled: true, memory: ByteSize(0), threads: 0, query_timeout: seconds(30), max_concurrent_queries: 4 }
+        Self {
+            enabled: true,
+            memory: ByteSize(0),
+            threads: 0,
+            query_timeout: seconds(30),
+            max_concurrent_queries: 4,
+            max_answer: ByteSize(1 << 30),
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::disk;
+
 /// The folder can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
@@ -49,7 +51,11 @@ pub fn take(folder: &Path) -> Result<FolderLock, FolderError> {
         let _ = file.read_to_string(&mut holder);
         return Err(FolderError::Taken { path: folder.to_path_buf(), holder: holder.trim().to_owned() });
     }
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(unusable)?;
+    match file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())) {
+        // The lock holds without the number in it, and a full disk must not keep the daemon from starting.
+        Err(error) if !disk::is_full(&error) => return Err(unusable(error)),
+        _ => {}
+    }
     Ok(FolderLock { _file: file })
 }
 

@@ -29,6 +29,9 @@ pub enum QueryError {
     /// It took more memory than allowed.
     #[error("the query needs more than engine.memory allows: {0}")]
     Memory(String),
+    /// Its answer got longer than allowed, and was cut off.
+    #[error("{0}")]
+    TooLong(String),
     /// A segment is missing or damaged; the message names it.
     #[error("a segment can't be read: {0}")]
     Segment(String),
@@ -50,7 +53,7 @@ impl QueryError {
     /// What to do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Sql(_) | Self::Denied(_) | Self::TimedOut { .. } | Self::Memory(_) => ErrorKind::Invalid,
+            Self::Sql(_) | Self::Denied(_) | Self::TimedOut { .. } | Self::Memory(_) | Self::TooLong(_) => ErrorKind::Invalid,
             Self::Busy { .. } | Self::EngineGone | Self::NotReady | Self::Internal(_) => ErrorKind::Transient,
             Self::Segment(_) => ErrorKind::Corrupt,
             Self::Off(_) => ErrorKind::Config,
@@ -65,6 +68,7 @@ impl QueryError {
             FailureKind::Denied => Self::Denied(message),
             FailureKind::TimedOut => Self::TimedOut { limit },
             FailureKind::Memory => Self::Memory(message),
+            FailureKind::TooLong => Self::TooLong(message),
             FailureKind::Segment => Self::Segment(message),
             FailureKind::Internal => Self::Internal(message),
         }

@@ -2,7 +2,7 @@
 //!
 //! JSON is an array of objects, one a row, as `sqlite3 -json` and `duckdb -json` print it and dashboards expect it;
 //! JSON lines are the same objects, one a line; CSV has a header and quotes as RFC 4180 says, with bare line feeds;
-//! Arrow is an IPC stream. Times are RFC 3339 in UTC with six digits, numbers are numbers (also the wide ones that a sum
+//! Arrow is an IPC stream, Parquet a file with the same columns. Times are RFC 3339 in UTC with six digits, numbers are numbers (also the wide ones that a sum
 //! gives), NaN and the infinities are null in JSON, and a null is an empty field in CSV.
 
 use serde::{Deserialize, Serialize};
@@ -23,11 +23,13 @@ pub enum Format {
     Csv,
     /// An Arrow IPC stream.
     Arrow,
+    /// A Parquet file.
+    Parquet,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Json, Self::JsonLines, Self::Csv, Self::Arrow];
+    pub const ALL: [Self; 5] = [Self::Json, Self::JsonLines, Self::Csv, Self::Arrow, Self::Parquet];
 
     /// Its word on the command line and in a request.
     pub fn as_str(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Format {
             Self::JsonLines => "jsonl",
             Self::Csv => "csv",
             Self::Arrow => "arrow",
+            Self::Parquet => "parquet",
         }
     }
 
@@ -51,6 +54,7 @@ impl Format {
             Self::JsonLines => "application/x-ndjson",
             Self::Csv => "text/csv",
             Self::Arrow => "application/vnd.apache.arrow.stream",
+            Self::Parquet => "application/vnd.apache.parquet",
         }
     }
 
@@ -76,25 +80,27 @@ mod writer {
     use arrow::json::writer::{EncoderOptions, JsonArray, LineDelimited, WriterBuilder as JsonBuilder, make_encoder};
 
     use super::Format;
+    use crate::segment::TableWriter;
 
     /// RFC 3339 in UTC, six digits.
     const TIME: &str = "%Y-%m-%dT%H:%M:%S%.6fZ";
 
     /// Writes record batches in one of the formats.
-    pub struct AnswerWriter<W: Write> {
+    pub struct AnswerWriter<W: Write + Send> {
         kind: Kind<W>,
         schema: SchemaRef,
         rows: u64,
     }
 
-    enum Kind<W: Write> {
+    enum Kind<W: Write + Send> {
         Json(JsonWriter<W, JsonArray>),
         JsonLines(JsonWriter<W, LineDelimited>),
         Csv(Box<CsvWriter<W>>),
         Arrow(Box<StreamWriter<W>>),
+        Parquet(Box<TableWriter<W>>),
     }
 
-    impl<W: Write> AnswerWriter<W> {
+    impl<W: Write + Send> AnswerWriter<W> {
         /// Begins an answer with the columns of `schema`.
         ///
         /// # Errors
@@ -106,6 +112,7 @@ mod writer {
                 Format::JsonLines => Kind::JsonLines(json().build(out)),
                 Format::Csv => Kind::Csv(Box::new(CsvBuilder::new().with_header(true).with_timestamp_format(TIME.to_owned()).build(out))),
                 Format::Arrow => Kind::Arrow(Box::new(StreamWriter::try_new(out, &schema)?)),
+                Format::Parquet => Kind::Parquet(Box::new(TableWriter::begin(out, Arc::clone(&schema))?)),
             };
             let mut writer = Self { kind, schema, rows: 0 };
             if let Kind::Csv(csv) = &mut writer.kind {
@@ -129,6 +136,7 @@ mod writer {
                 Kind::JsonLines(lines) => lines.write(&batch),
                 Kind::Csv(csv) => csv.write(&batch),
                 Kind::Arrow(stream) => stream.write(&batch),
+                Kind::Parquet(file) => file.write(&batch),
             }
         }
 
@@ -140,7 +148,9 @@ mod writer {
             let out = match self.kind {
                 Kind::Json(mut json) => {
                     json.finish()?;
-                    json.into_inner()
+                    let mut out = json.into_inner();
+                    out.write_all(b"\n")?;
+                    out
                 }
                 Kind::JsonLines(mut lines) => {
                     lines.finish()?;
@@ -148,6 +158,7 @@ mod writer {
                 }
                 Kind::Csv(csv) => csv.into_inner(),
                 Kind::Arrow(stream) => stream.into_inner()?,
+                Kind::Parquet(file) => file.finish()?,
             };
             Ok((out, self.rows))
         }
@@ -158,10 +169,11 @@ mod writer {
     }
 
     /// The column as `format` shows it: times lose their zone, which is always UTC and which the writers know by offset
-    /// only; CSV shows lists and structs as JSON.
+    /// only; CSV shows lists and structs as JSON; what Parquet has no type for is text.
     fn shown_as(format: Format, field: &FieldRef) -> Field {
         let kind = match field.data_type() {
             DataType::Timestamp(unit, Some(_)) if format != Format::Arrow => DataType::Timestamp(*unit, None),
+            DataType::Interval(_) if format == Format::Parquet => DataType::Utf8,
             nested if format == Format::Csv && nested.is_nested() => DataType::Utf8,
             other => other.clone(),
         };
@@ -230,7 +242,8 @@ mod tests {
             r#"[{"time":"2026-11-20T10:00:00.000000Z","zoned":"2026-11-20T10:00:00.000000Z","value":null,"#,
             r#""sum":184467440737095516150,"text":"a \"b\", c\nd","list":[1,null]},"#,
             r#"{"time":"2026-11-20T10:00:00.000001Z","zoned":"2026-11-20T10:00:00.000001Z","value":1.5,"#,
-            r#""sum":2,"text":null,"list":null}]"#
+            r#""sum":2,"text":null,"list":null}]"#,
+            "\n"
         );
         let bytes = written(Format::Json, &[batch()], &batch().schema());
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
@@ -258,7 +271,7 @@ mod tests {
     #[test]
     fn an_answer_without_rows_is_still_an_answer() {
         let schema = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![0])) as ArrayRef)]).unwrap().schema();
-        assert_eq!(written(Format::Json, &[], &schema), b"[]");
+        assert_eq!(written(Format::Json, &[], &schema), b"[]\n");
         assert_eq!(written(Format::JsonLines, &[], &schema), b"");
         assert_eq!(written(Format::Csv, &[], &schema), b"n\n");
         let arrow = written(Format::Arrow, &[], &schema);
@@ -274,6 +287,20 @@ mod tests {
         assert_eq!(back.len(), 2);
         assert_eq!(back[0].column(0).len(), 2);
         assert_eq!(back[0].columns()[3..], batch().columns()[3..]);
+    }
+
+    #[test]
+    fn parquet_has_the_same_rows_in_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("answer.parquet");
+        for batches in [vec![], vec![batch(), batch()]] {
+            std::fs::write(&path, written(Format::Parquet, &batches, &batch().schema())).unwrap();
+            let back: Vec<_> = crate::segment::read(&path).unwrap().map(Result::unwrap).collect();
+            assert_eq!(back.iter().map(RecordBatch::num_rows).sum::<usize>(), 2 * batches.len());
+            for back in back {
+                assert_eq!(back.columns()[2..5], arrow::compute::concat_batches(&batch().schema(), &batches).unwrap().columns()[2..5]);
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! It is the first of several layers: what passes runs nested, in a read-only transaction, in a process that can reach
 //! the segments and nothing else.
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::protocol::{Failure, FailureKind};
 use super::sql::place;
@@ -35,17 +36,30 @@ const DENIED_FUNCTIONS: [&str; 21] = [
 
 const ONE_SELECT: &str = "a query is one SELECT (also WITH, FROM, VALUES, DESCRIBE, SUMMARIZE or SHOW TABLES); nothing else is allowed";
 
+/// What `json_serialize_sql` says around the statements.
+#[derive(Deserialize)]
+struct Tree {
+    error: bool,
+    #[serde(default)]
+    error_type: String,
+    #[serde(default)]
+    error_message: String,
+    position: Option<String>,
+    /// Only counted here: they nest deeper than what is read at once may.
+    statements: Option<Vec<IgnoredAny>>,
+}
+
 /// Judges `sql` by `tree`, which is what `json_serialize_sql` says of it.
 pub fn judge(sql: &str, tree: &str) -> Result<(), Failure> {
-    let tree: Value = serde_json::from_str(tree)
+    let read: Tree = serde_json::from_str(tree)
         .map_err(|error| Failure { kind: FailureKind::Internal, message: format!("the syntax tree can't be read: {error}") })?;
-    if tree.get("error").and_then(Value::as_bool) != Some(false) {
-        return Err(parse_failure(sql, &tree));
+    if read.error {
+        return Err(parse_failure(sql, &read));
     }
-    match tree.get("statements").and_then(Value::as_array).map(Vec::as_slice) {
-        Some([statement]) => forbidden(statement).map_or(Ok(()), |what| Err(denied(format!("{what} is not allowed in a query")))),
-        Some([]) => Err(wrong("there is no statement".to_owned())),
-        Some(several) => Err(denied(format!("one statement at a time; these are {}", several.len()))),
+    match read.statements.map(|statements| statements.len()) {
+        Some(1) => forbidden(tree).map_or(Ok(()), |what| Err(denied(format!("{what} is not allowed in a query")))),
+        Some(0) => Err(wrong("there is no statement".to_owned())),
+        Some(several) => Err(denied(format!("one statement at a time; these are {several}"))),
         None => Err(denied(ONE_SELECT.to_owned())),
     }
 }
@@ -58,17 +72,18 @@ fn wrong(message: String) -> Failure {
     Failure { kind: FailureKind::Sql, message }
 }
 
-fn parse_failure(sql: &str, tree: &Value) -> Failure {
-    let text = |key: &str| tree.get(key).and_then(Value::as_str);
-    if text("error_type") == Some("not implemented") {
+fn parse_failure(sql: &str, tree: &Tree) -> Failure {
+    if tree.error_type == "not implemented" {
         return denied(match sql.split_whitespace().next().map(str::to_ascii_lowercase).as_deref() {
-            Some("explain") => "EXPLAIN is not supported yet".to_owned(),
             Some("pivot") => "PIVOT needs its values, as in PIVOT t ON x IN (1, 2) USING sum(y)".to_owned(),
             _ => ONE_SELECT.to_owned(),
         });
     }
-    let message = text("error_message").unwrap_or("the statement can't be parsed");
-    match text("position").and_then(|position| position.parse().ok()) {
+    let message = &tree.error_message;
+    if message.starts_with("Max expression depth") {
+        return wrong(format!("an expression is nested too deep: {} levels at most", super::sql::MAX_DEPTH));
+    }
+    match tree.position.as_ref().and_then(|position| position.parse().ok()) {
         Some(position) => {
             let (line, column) = place(sql, position);
             wrong(format!("Parser Error: {message} (line {line}, column {column})"))
@@ -78,26 +93,53 @@ fn parse_failure(sql: &str, tree: &Value) -> Failure {
 }
 
 /// What in the tree is not allowed, if anything is.
-fn forbidden(tree: &Value) -> Option<String> {
-    match tree {
-        Value::Object(members) => {
-            let word = |key: &str| members.get(key).and_then(Value::as_str);
-            let function = word("function_name").map(str::to_ascii_lowercase);
-            if let Some(name) = function.filter(|name| DENIED_FUNCTIONS.contains(&name.as_str())) {
-                return Some(format!("{name}()"));
-            }
-            if let Some(change) = word("type").and_then(|node| node.strip_suffix("_QUERY_NODE")).filter(|node| changes(node)) {
-                return Some(format!("{change} inside WITH"));
-            }
-            members.values().find_map(forbidden)
+fn forbidden(tree: &str) -> Option<String> {
+    Words { rest: tree, key: "" }.find_map(|(key, word)| match key {
+        "function_name" => {
+            let name = word.to_ascii_lowercase();
+            DENIED_FUNCTIONS.contains(&name.as_str()).then(|| format!("{name}()"))
         }
-        Value::Array(items) => items.iter().find_map(forbidden),
+        "type" => word.strip_suffix("_QUERY_NODE").filter(|node| changes(node)).map(|change| format!("{change} inside WITH")),
         _ => None,
-    }
+    })
 }
 
 fn changes(node: &str) -> bool {
     ["COPY", "INSERT", "UPDATE", "DELETE", "MERGE", "MERGE_INTO"].contains(&node)
+}
+
+/// The members of a JSON text, at any depth, whose values are texts. What needs an escape is no name that is looked for.
+struct Words<'a> {
+    rest: &'a str,
+    key: &'a str,
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (between, after) = self.rest.split_once('"')?;
+            let (word, rest) = quoted(after)?;
+            self.rest = rest;
+            if rest.trim_start().starts_with(':') {
+                self.key = word;
+            } else if between.trim() == ":" {
+                return Some((self.key, word));
+            }
+        }
+    }
+}
+
+/// The text up to the quote that ends it, and what follows.
+fn quoted(text: &str) -> Option<(&str, &str)> {
+    let mut escaped = false;
+    let end = text.bytes().position(|byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    })?;
+    Some((text.get(..end)?, text.get(end + 1..)?))
 }
 
 #[cfg(test)]
@@ -133,7 +175,6 @@ mod tests {
     fn what_is_no_select_is_denied_with_a_hint_where_there_is_one() {
         let tree = r#"{"error":true,"error_type":"not implemented","error_message":"Only SELECT statements can be serialized to json!"}"#;
         assert_eq!(verdict("drop table x", tree), (FailureKind::Denied, ONE_SELECT.to_owned()));
-        assert!(verdict("Explain select 1", tree).1.contains("EXPLAIN"));
         assert!(verdict("pivot t on x", tree).1.contains("IN (1, 2)"));
     }
 
@@ -143,6 +184,27 @@ mod tests {
         assert_eq!(verdict("", function).1, "checkpoint() is not allowed in a query");
         let copy = r#"{"error":false,"statements":[{"node":{"cte_map":{"map":[{"value":{"query_node":{"type":"COPY_QUERY_NODE"}}}]}}}]}"#;
         assert_eq!(verdict("", copy).1, "COPY inside WITH is not allowed in a query");
+    }
+
+    #[test]
+    fn a_tree_of_any_depth_is_read_to_its_end() {
+        let of = |leaf: &str| format!("{{\"error\":false,\"statements\":[{}{leaf}{}]}}", "{\"child\":[".repeat(5000), "]}".repeat(5000));
+        judge("select 1", &of(r#"{"function_name":"sum"}"#)).unwrap();
+        assert_eq!(verdict("", &of(r#"{"function_name":"getenv"}"#)).1, "getenv() is not allowed in a query");
+    }
+
+    #[test]
+    fn names_are_told_from_texts_that_look_like_them() {
+        for harmless in [
+            r#"{"value":"function_name\":\"getenv"}"#,
+            r#"{"value":"\\","alias":"getenv"}"#,
+            r#"{"list":["function_name","getenv"]}"#,
+            r#"{"function_name":"sum","value":"COPY_QUERY_NODE"}"#,
+        ] {
+            judge("select 1", &format!("{{\"error\":false,\"statements\":[{harmless}]}}")).unwrap();
+        }
+        let told = verdict("", r#"{"error":false,"statements":[{"value":"\\" , "function_name" : "getenv"}]}"#);
+        assert_eq!(told.1, "getenv() is not allowed in a query");
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Limits {
     pub query_timeout: Duration,
     /// Most queries at a time.
     pub max_queries: usize,
+    /// Longest answer.
+    pub max_answer_bytes: u64,
 }
 
 impl Limits {
@@ -44,6 +46,7 @@ impl Limits {
             threads,
             query_timeout: settings.query_timeout.0,
             max_queries: settings.max_concurrent_queries.max(1),
+            max_answer_bytes: if settings.max_answer.0 == 0 { u64::MAX } else { settings.max_answer.0 },
         }
     }
 }

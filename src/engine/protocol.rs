@@ -72,6 +72,8 @@ pub struct Ask {
     pub format: Format,
     /// Most rows; `None`: all.
     pub max_rows: Option<u64>,
+    /// Most bytes of the answer.
+    pub max_bytes: u64,
     /// When it is interrupted, in milliseconds of [`monotonic_ms`].
     pub deadline_ms: u64,
 }
@@ -147,6 +149,8 @@ pub enum FailureKind {
     TimedOut,
     /// It took too much memory.
     Memory,
+    /// Its answer got too long.
+    TooLong,
     /// A segment can't be read; the message names it.
     Segment,
     /// A fault of the engine.

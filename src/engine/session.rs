@@ -188,7 +188,8 @@ impl Session {
         let running = Running { deadline, _permit: permit, _pin: Arc::clone(&feeder.attached) };
         self.shared().running.insert(id, running);
         let deadline_ms = monotonic_ms().saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-        feeder.orders.ask(Ask { id, sql, format, max_rows, deadline_ms }, theirs).await?;
+        let max_bytes = self.limits.max_answer_bytes;
+        feeder.orders.ask(Ask { id, sql, format, max_rows, max_bytes, deadline_ms }, theirs).await?;
         // Who no longer waits has dropped the other end, and the engine ends the query when this one is gone too.
         let _ = reply.send(ours);
         Ok(())

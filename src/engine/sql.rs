@@ -3,6 +3,9 @@
 /// Put before the user's text; it takes one line.
 const BEFORE: &str = "SELECT * FROM (\n";
 
+/// Levels of brackets. DuckDB takes as many, but its parser needs seven kilobytes for each that it then refuses.
+pub const MAX_DEPTH: usize = 1000;
+
 /// The statement that runs: the user's as a subquery, where neither COPY nor a change of data is allowed.
 ///
 /// A row limit goes outside, so that it holds whatever the user wrote.
@@ -40,19 +43,53 @@ pub fn place(sql: &str, position: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, column + 1)
 }
 
+/// Where `sql` opens more brackets, one in the other, than [`MAX_DEPTH`]: the line and column of the first that is too many.
+pub fn too_deep(sql: &str) -> Option<(usize, usize)> {
+    let bytes = sql.as_bytes();
+    let (mut at, mut depth) = (0, 0_usize);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Some(place(sql, at));
+        }
+        at += token_bytes(bytes, at);
+    }
+    None
+}
+
+/// The statement behind a leading EXPLAIN, every character at its place.
+pub fn explained(sql: &str) -> Option<String> {
+    const WORD: &str = "explain";
+    let bytes = sql.as_bytes();
+    let mut at = 0;
+    while bytes.get(at).is_some_and(|byte| byte.is_ascii_whitespace()) || is_comment(bytes, at) {
+        at += token_bytes(bytes, at);
+    }
+    let (before, word, rest) = (sql.get(..at)?, sql.get(at..at + WORD.len())?, sql.get(at + WORD.len()..)?);
+    let ends = !rest.starts_with(|next: char| next.is_alphanumeric() || next == '_');
+    (word.eq_ignore_ascii_case(WORD) && ends).then(|| [before, &" ".repeat(WORD.len()), rest].concat())
+}
+
 /// `sql` up to the last character that is neither space, comment nor semicolon.
 fn without_terminator(sql: &str) -> &str {
     let bytes = sql.as_bytes();
     let (mut at, mut end) = (0, 0);
     while let Some(byte) = bytes.get(at) {
         let next = at + token_bytes(bytes, at);
-        let comment = matches!((byte, bytes.get(at + 1)), (b'-', Some(b'-')) | (b'/', Some(b'*')));
-        if !comment && *byte != b';' && !byte.is_ascii_whitespace() {
+        if !is_comment(bytes, at) && *byte != b';' && !byte.is_ascii_whitespace() {
             end = next;
         }
         at = next;
     }
     sql.get(..end).unwrap_or(sql)
+}
+
+fn is_comment(bytes: &[u8], at: usize) -> bool {
+    matches!((bytes.get(at), bytes.get(at + 1)), (Some(b'-'), Some(b'-')) | (Some(b'/'), Some(b'*')))
 }
 
 /// Bytes of the quoted text or comment that begins at `at`, or 1.
@@ -146,9 +183,34 @@ mod tests {
 
     #[test]
     fn no_text_upsets_it() {
-        for sql in ["'", "\"", "$", "$a", "$a$", "$$", "/*", "/* /*", "--", "e'\\", "/", "-", "ü$ü$"] {
+        for sql in ["'", "\"", "$", "$a", "$a$", "$$", "/*", "/* /*", "--", "e'\\", "/", "-", "ü$ü$", "explainü", "üexplain"] {
             assert!(nest(sql, None).starts_with(BEFORE), "{sql}");
+            assert_eq!((explained(sql), too_deep(sql)), (None, None), "{sql}");
         }
+    }
+
+    #[test]
+    fn what_is_to_be_explained_keeps_its_places() {
+        for (sql, rest) in [
+            ("explain select 1", Some("        select 1")),
+            ("-- why\n EXPLAIN(select 1)", Some("-- why\n        (select 1)")),
+            ("/* explain */ Explain analyze select 1", Some("/* explain */         analyze select 1")),
+            ("explain", Some("       ")),
+            ("explained", None),
+            ("select explain", None),
+            ("'explain'", None),
+        ] {
+            assert_eq!(explained(sql).as_deref(), rest, "{sql}");
+        }
+    }
+
+    #[test]
+    fn brackets_are_counted_where_they_are_brackets() {
+        let deep = |levels: usize| format!("select\n{}1{}", "(".repeat(levels), ")".repeat(levels));
+        assert_eq!(too_deep(&deep(MAX_DEPTH)), None);
+        assert_eq!(too_deep(&deep(MAX_DEPTH + 1)), Some((2, MAX_DEPTH + 1)));
+        assert_eq!(too_deep(&format!("select '{}' -- {}", "(".repeat(2000), "[".repeat(2000))), None);
+        assert_eq!(too_deep(&"(1), ".repeat(2000)), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::decode::{Decoded, Decoder};
-use super::delivery::{Admitted, Content, Delivery, Message, Outcome, Receipt};
+use super::delivery::{Admitted, Content, Delivery, Message, Outcome, Receipt, Rejection};
 use super::latest::Latest;
 use super::once::Once;
 use crate::config;
@@ -103,10 +103,13 @@ impl Batcher {
         gathered.since.get_or_insert(now);
         gathered.hurry |= hurry;
         gathered.messages += 1;
-        gathered.batch.marks.extend(mark);
         let mut outcome = Outcome::Committed;
         let refused = match content {
-            Content::Message(message) => self.add_message(gathered, &message, arrival, &mut reject),
+            Content::Message(message) => {
+                let (refused, rejection) = self.add_message(gathered, &message, arrival, &mut reject);
+                outcome = rejection.map_or(outcome, Outcome::Rejected);
+                refused
+            }
             Content::Mark => 0,
             Content::Duplicate { qos } => {
                 count_message(gathered, qos);
@@ -133,20 +136,24 @@ impl Batcher {
                 count_message(gathered, qos);
                 gathered.batch.tally.rejected += 1;
                 reject(Rejected { topic: &topic, payload: &sample, reason });
+                outcome = Outcome::Rejected(Rejection::BeyondLimits);
                 0
             }
         };
+        let rejected = matches!(outcome, Outcome::Rejected(_));
+        gathered.batch.marks.extend(mark.map(|mark| if rejected { mark.of_rejected() } else { mark }));
         gathered.receipts.extend(receipt.map(|receipt| (receipt, outcome)));
         refused
     }
 
+    /// Returns readings refused as too many series, and whether the message as a whole is rejected.
     fn add_message(
         &mut self,
         gathered: &mut Gathered,
         message: &Message,
         arrival: TimeSource,
         reject: &mut impl FnMut(Rejected<'_>),
-    ) -> u64 {
+    ) -> (u64, Option<Rejection>) {
         count_message(gathered, message.qos);
         let decoded: Decoded = self.decoder.decode(message, arrival);
         let tally = &mut gathered.batch.tally;
@@ -159,7 +166,7 @@ impl Batcher {
         };
         if let Some(reason) = decoded.rejected {
             refuse(gathered, reason);
-            return 0;
+            return (0, Some(Rejection::Unreadable));
         }
         tally.records += decoded.records.len() as u64;
         gathered.batch.records.extend(decoded.records);
@@ -172,10 +179,15 @@ impl Batcher {
         let wanted = readings.len() as u64;
         let (refused, why) = self.add_readings(gathered, readings);
         match why {
-            Some(why) if refused == wanted => refuse(gathered, why),
-            _ => gathered.batch.tally.skipped_members += refused,
+            Some(why) if refused == wanted => {
+                refuse(gathered, why);
+                (refused, Some(Rejection::BeyondLimits))
+            }
+            _ => {
+                gathered.batch.tally.skipped_members += refused;
+                (refused, None)
+            }
         }
-        refused
     }
 
     /// Returns how many were refused, and why the last of them.
@@ -213,7 +225,7 @@ mod tests {
 
     use super::*;
     use crate::ingest::{Intake, Settled};
-    use crate::model::{Digest, Timestamp};
+    use crate::model::{Digest, MarkEvent, Timestamp};
 
     /// A batcher for at most three series, with one batch that gathers.
     struct Rig {
@@ -290,7 +302,13 @@ mod tests {
         assert_eq!((tally.readings, tally.rejected, tally.duplicates), (1, 2, 1));
         assert_eq!((rig.gathered.batch.readings.len(), rig.gathered.messages()), (1, 5));
         assert_eq!((rig.rejected.len(), rig.rejected[1].as_str()), (2, "s/2: it is too long"));
-        let told: Vec<_> = (1..=5).map(|token| (token, Outcome::Committed)).collect();
+        let told = [
+            (1, Outcome::Committed),
+            (2, Outcome::Rejected(Rejection::Unreadable)),
+            (3, Outcome::Committed),
+            (4, Outcome::Committed),
+            (5, Outcome::Rejected(Rejection::BeyondLimits)),
+        ];
         assert_eq!(rig.settle(), told);
     }
 
@@ -316,6 +334,20 @@ mod tests {
         let tally = &rig.gathered.batch.tally;
         assert_eq!((tally.readings, tally.skipped_members, tally.rejected), (3, 1, 1));
         assert!(rig.rejected[0].contains("max_series"), "{:?}", rig.rejected);
+        assert_eq!(rig.settle(), [(1, Outcome::Committed), (2, Outcome::Rejected(Rejection::BeyondLimits))]);
+    }
+
+    #[test]
+    fn a_rejected_message_at_qos_2_is_not_held() {
+        let mut rig = Rig::new();
+        let mark = MarkEvent::Received { session: 1, packet_id: 4, digest: 9 };
+        for payload in [r#"{"t": 20.5}"#, "\u{1}no sense"] {
+            let (intake, mut deliveries) = Intake::new();
+            let content = message("s/1", payload);
+            intake.offer(Delivery { content, mark: Some(mark), idempotency: None, receipt: None, hurry: false }).unwrap();
+            rig.batcher.add(&mut rig.gathered, deliveries.try_recv().unwrap(), TimeSource::Gateway, rig.begun, |_| {});
+        }
+        assert_eq!(rig.gathered.batch.marks, [mark, MarkEvent::Released { session: 1, packet_id: 4 }]);
     }
 
     #[test]

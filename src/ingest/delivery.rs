@@ -60,11 +60,22 @@ pub enum Content {
     },
 }
 
+/// Why a message is rejected for good: it would be again, however often it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// It can't be decoded.
+    Unreadable,
+    /// It is longer, or brings more series, than allowed.
+    BeyondLimits,
+}
+
 /// What became of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is durable (or durably counted as rejected): acknowledge it.
+    /// It is durable: acknowledge it.
     Committed,
+    /// It is durably counted as rejected: acknowledge it, with the reason if the protocol can, so that it does not come again.
+    Rejected(Rejection),
     /// It was not taken; say so if the protocol can.
     Refused(String),
 }

@@ -1,5 +1,7 @@
 //! The first bytes of every MQTT packet, read from a stream by client and listener alike (MQTT 3.1.1, 2.2).
 
+use bytes::BufMut;
+
 /// The packet type of a PUBLISH.
 pub const PUBLISH: u8 = 3;
 
@@ -10,6 +12,31 @@ pub const MAX_HEADER_BYTES: usize = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed remaining length")]
 pub struct EndlessLength;
+
+/// The length at the beginning of `bytes`, and how many bytes it takes, at most four; `None` if more are needed. Seven bits
+/// a byte, least significant first.
+///
+/// # Errors
+/// It does not end with its fourth byte.
+pub fn variable_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, EndlessLength> {
+    let mut length = 0;
+    for (place, &byte) in bytes.iter().take(MAX_HEADER_BYTES - 1).enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            return Ok(Some((length, place + 1)));
+        }
+    }
+    if bytes.len() < MAX_HEADER_BYTES - 1 { Ok(None) } else { Err(EndlessLength) }
+}
+
+/// Appends a length, as [`variable_length`] reads it.
+pub fn put_variable_length(out: &mut impl BufMut, mut length: usize) {
+    while length >= 0x80 {
+        out.put_u8((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    out.put_u8(length as u8);
+}
 
 /// The fixed header of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,21 +50,13 @@ pub struct Header {
 }
 
 impl Header {
-    /// The header at the beginning of `stream`; `None` if more bytes are needed. Seven bits of the length a byte, least
-    /// significant first.
+    /// The header at the beginning of `stream`; `None` if more bytes are needed.
     ///
     /// # Errors
     /// The stream can't be read any further.
     pub fn read(stream: &[u8]) -> Result<Option<Self>, EndlessLength> {
         let Some((&first_byte, rest)) = stream.split_first() else { return Ok(None) };
-        let mut remaining = 0;
-        for (place, &byte) in rest.iter().take(MAX_HEADER_BYTES - 1).enumerate() {
-            remaining |= usize::from(byte & 0x7f) << (7 * place);
-            if byte & 0x80 == 0 {
-                return Ok(Some(Self { first_byte, remaining, length: place + 2 }));
-            }
-        }
-        if rest.len() < MAX_HEADER_BYTES - 1 { Ok(None) } else { Err(EndlessLength) }
+        Ok(variable_length(rest)?.map(|(remaining, bytes)| Self { first_byte, remaining, length: 1 + bytes }))
     }
 
     /// Bytes of the packet with its header.

@@ -18,7 +18,7 @@ mod state;
 pub mod users;
 mod window;
 
-pub use delivery::{Admitted, Content, Delivery, Intake, IntakeError, Message, Outcome, Receipt, Settled};
+pub use delivery::{Admitted, Content, Delivery, Intake, IntakeError, Message, Outcome, Receipt, Rejection, Settled};
 pub use latest::{Latest, TooManySeries};
 pub use once::Once;
 pub use pump::{Parts, Pump};

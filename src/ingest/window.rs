@@ -4,6 +4,9 @@
 //! acknowledge, and every millisecond the commit waits is lost to it. A sensor that publishes at its own pace gains
 //! nothing from a hurried commit, and the flash pays for it.
 //!
+//! At QoS 2 a message counts until it is complete, and twice it is the sender that waits: for our receipt (PUBREC), and,
+//! when it has released all that we asked it to release (PUBREL), for its end (PUBCOMP). Both wait for a commit.
+//!
 //! A broker's window is configured. A sensor's is learned: when everything was acknowledged with `n` messages
 //! outstanding and the next one follows at once, the sender had been waiting, and `n` is its window. A message that
 //! comes while the window counts as full proves it larger. A message that comes later shows a sender that does not wait.
@@ -36,6 +39,8 @@ pub struct Window {
     outstanding: usize,
     /// When everything was acknowledged, if nothing was published since.
     emptied: Option<Instant>,
+    /// Messages that the sender was asked to release, and did not yet.
+    asked: usize,
 }
 
 impl Window {
@@ -50,7 +55,7 @@ impl Window {
     }
 
     fn of(size: Size) -> Self {
-        Self { size, unacknowledged: 0, outstanding: 0, emptied: None }
+        Self { size, unacknowledged: 0, outstanding: 0, emptied: None, asked: 0 }
     }
 
     /// Messages that wait for their acknowledgement.
@@ -83,6 +88,21 @@ impl Window {
         if !matches!(self.size, Size::Fixed(_)) {
             self.size = if pause <= FOLLOWS_AT_ONCE { Size::Learned(self.outstanding) } else { Size::Unknown };
         }
+    }
+
+    /// The sender was asked to release `count` messages: it is its turn.
+    pub fn asked(&mut self, count: usize) {
+        self.asked += count;
+    }
+
+    /// The sender released a message; whether the commit of that should hurry: there is nothing left for it to do.
+    pub fn released(&mut self) -> bool {
+        self.asked = self.asked.saturating_sub(1);
+        let full = match self.size {
+            Size::Unknown => false,
+            Size::Fixed(size) | Size::Learned(size) => self.unacknowledged >= size,
+        };
+        full && self.asked == 0
     }
 
     /// The oldest `count` messages were acknowledged. A batch's may come one by one: what counts is the peak before.
@@ -145,6 +165,24 @@ mod tests {
             self.now - begun
         }
 
+        /// The same at QoS 2: each message takes two commits.
+        fn waiting_sender_at_qos_2(&mut self, size: usize, messages: usize) -> Duration {
+            let begun = self.now;
+            for _ in 0..messages / size {
+                let published = (0..size).fold(false, |_, _| self.publish());
+                self.now += COMMIT + if published { Duration::ZERO } else { INTERVAL };
+                self.window.asked(size);
+                self.now += ROUND_TRIP;
+                let hurried: Vec<bool> = (0..size).map(|_| self.window.released()).collect();
+                let (last, before) = hurried.split_last().unwrap();
+                assert!(!before.contains(&true), "it has more to release");
+                self.now += if *last { Duration::ZERO } else { INTERVAL };
+                self.commit();
+                self.now += ROUND_TRIP;
+            }
+            self.now - begun
+        }
+
         /// A sender that publishes every `pace` whatever we do.
         fn paced_sender(&mut self, pace: Duration, messages: usize) {
             for _ in 0..messages {
@@ -166,6 +204,19 @@ mod tests {
             let took = play.waiting_sender(size, size * 50);
             assert!(took < INTERVAL + 50 * (COMMIT + ROUND_TRIP) + COMMIT, "window {size} took {took:?}");
         }
+    }
+
+    #[test]
+    fn at_qos_2_a_waiting_sender_waits_for_two_intervals_and_never_again() {
+        for size in [1, 20] {
+            let mut play = Play::new(Window::learning());
+            let took = play.waiting_sender_at_qos_2(size, size * 50);
+            assert!(took < 2 * INTERVAL + 100 * (COMMIT + ROUND_TRIP) + COMMIT, "window {size} took {took:?}");
+        }
+        let mut paced = Window::learning();
+        paced.published(Instant::now());
+        paced.asked(1);
+        assert!(!paced.released(), "of a sender that may not wait nothing is hurried");
     }
 
     #[test]

@@ -5,9 +5,10 @@ use rusqlite::{Connection, OptionalExtension};
 use super::error::LedgerError;
 use super::losses;
 use super::rows;
+use super::segments;
 use super::state::{State, move_readings, take_readings};
 use super::store::Store;
-use crate::model::{Cut, CutNumber, CutState, InstanceId, Loss, LossReason, Seq, Timestamp};
+use crate::model::{Cut, CutNumber, CutState, FileKind, InstanceId, Loss, LossReason, Seq, Timestamp};
 
 impl Store {
     /// See [`super::Ledger::drop_cuts`].
@@ -71,17 +72,14 @@ fn drop_cut(
     if tx.prepare_cached(pinned)?.query_row([id], |row| row.get(0))? {
         return Err(LedgerError::Invalid(format!("cut {number} of {instance} is being shipped: its outcome must be known first")));
     }
-    let here = "select coalesce(sum(rows), 0), min(min_time), max(max_time) from segments \
-                where cut = ?1 and kind = 'readings' and state = 'present'";
-    let times = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, Option<i64>>(2)?));
-    let (kept, from, to): (u64, _, _) = tx.prepare_cached(here)?.query_row([id], times)?;
-    tx.prepare_cached("update segments set state = 'evicted' where cut = ?1 and state = 'present'")?.execute([id])?;
+    let files = segments::evict_all(tx, state, id)?;
     tx.prepare_cached("update cuts set state = 'dropped' where id = ?1")?.execute([id])?;
-    take_readings(&mut state.books.kept, kept)?;
     if *instance == state.identity.instance {
         move_readings(&mut state.books.sealed, &mut state.books.dropped, cut.readings)?;
     }
-    let span = from.zip(to).map_or_else(String::new, |(from, to)| format!(", times {} to {}", Timestamp(from), Timestamp(to)));
+    let of_readings = || files.iter().filter(|file| file.name.kind == FileKind::Readings);
+    let times = of_readings().map(|file| file.min_time).min().zip(of_readings().map(|file| file.max_time).max());
+    let span = times.map_or_else(String::new, |(from, to)| format!(", times {from} to {to}"));
     losses::add_or_extend(tx, &loss_of(&cut, now, &format!("{span}: {why}")))
 }
 

@@ -20,6 +20,8 @@ pub(super) const LONG_LOG_BYTES: usize = 256 << 10;
 const NOTED: u8 = 1;
 const PROVEN: u8 = 2;
 const ENDED: u8 = 3;
+const RECEIVED: u8 = 4;
+const RELEASED: u8 = 5;
 
 /// Appends the events of one commit.
 pub(super) fn append(tx: &Connection, state: &mut State, events: &[MarkEvent]) -> Result<(), LedgerError> {
@@ -95,15 +97,18 @@ fn encode(events: &[MarkEvent]) -> Vec<u8> {
             MarkEvent::Noted { .. } => NOTED,
             MarkEvent::Proven { .. } => PROVEN,
             MarkEvent::Ended { .. } => ENDED,
+            MarkEvent::Received { .. } => RECEIVED,
+            MarkEvent::Released { .. } => RELEASED,
         };
         bytes.push(kind);
         bytes.extend(event.session().to_le_bytes());
         match *event {
-            MarkEvent::Noted { packet_id, digest, .. } => {
+            MarkEvent::Noted { packet_id, digest, .. } | MarkEvent::Received { packet_id, digest, .. } => {
                 bytes.extend(packet_id.to_le_bytes());
                 bytes.extend(digest.to_le_bytes());
             }
             MarkEvent::Proven { count, .. } => bytes.extend(count.to_le_bytes()),
+            MarkEvent::Released { packet_id, .. } => bytes.extend(packet_id.to_le_bytes()),
             MarkEvent::Ended { .. } => {}
         }
     }
@@ -116,11 +121,18 @@ fn decode(bytes: &[u8]) -> Option<(MarkEvent, &[u8])> {
     let (session, rest) = rest.split_first_chunk()?;
     let session = SessionId::from_le_bytes(*session);
     match *kind {
-        NOTED => {
+        NOTED | RECEIVED => {
             let (packet_id, rest) = rest.split_first_chunk()?;
             let (digest, rest) = rest.split_first_chunk()?;
             let (packet_id, digest) = (u16::from_le_bytes(*packet_id), u64::from_le_bytes(*digest));
-            Some((MarkEvent::Noted { session, packet_id, digest }, rest))
+            let noted = *kind == NOTED;
+            let event =
+                if noted { MarkEvent::Noted { session, packet_id, digest } } else { MarkEvent::Received { session, packet_id, digest } };
+            Some((event, rest))
+        }
+        RELEASED => {
+            let (packet_id, rest) = rest.split_first_chunk()?;
+            Some((MarkEvent::Released { session, packet_id: u16::from_le_bytes(*packet_id) }, rest))
         }
         PROVEN => {
             let (count, rest) = rest.split_first_chunk()?;
@@ -140,6 +152,8 @@ mod tests {
         let events = [
             MarkEvent::Noted { session: 7, packet_id: 65_535, digest: u64::MAX - 1 },
             MarkEvent::Proven { session: u32::MAX, count: 9 },
+            MarkEvent::Received { session: 7, packet_id: 1, digest: 3 },
+            MarkEvent::Released { session: 7, packet_id: 1 },
             MarkEvent::Ended { session: 1 },
         ];
         let bytes = encode(&events);

@@ -39,6 +39,7 @@ mod wal;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -118,9 +119,25 @@ impl Ledger {
         self.call(move |store| store.commit(&batch)).await
     }
 
-    /// Finds or creates the session `name` (for example `listener/sensor-7`, `client/forebay-gw-1`).
-    pub async fn open_session(&self, name: String) -> Result<StoredSession, LedgerError> {
-        self.call(move |store| store.open_session(&name)).await
+    /// Finds or creates the session `name` (for example `listener/sensor-7`, `client/forebay-gw-1`). It outlives its
+    /// connection by `expiry` (whole seconds), or until it is ended; one that has expired is not found.
+    pub async fn open_session(&self, name: String, expiry: Option<Duration>) -> Result<StoredSession, LedgerError> {
+        self.call(move |store| store.open_session(&name, expiry)).await
+    }
+
+    /// The same without creating it.
+    pub async fn resume_session(&self, name: String, expiry: Option<Duration>) -> Result<Option<StoredSession>, LedgerError> {
+        self.call(move |store| store.resume_session(&name, expiry)).await
+    }
+
+    /// The connection of the session `name` has ended: it expires `expiry` from now.
+    pub async fn leave_session(&self, name: String, expiry: Duration) -> Result<(), LedgerError> {
+        self.call(move |store| store.leave_session(&name, expiry)).await
+    }
+
+    /// All connections have ended, with the process before: sessions that may expire do so from now on.
+    pub async fn leave_sessions(&self) -> Result<(), LedgerError> {
+        self.call(Store::leave_sessions).await
     }
 
     /// Removes the session `name` and its marks; what batches still say of it is left out. Its number is not given again.

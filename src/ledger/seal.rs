@@ -7,6 +7,7 @@ use super::losses;
 use super::mark_log;
 use super::rows;
 use super::segments;
+use super::sessions;
 use super::state::{State, move_readings, take_readings};
 use super::store::Store;
 use crate::model::{Cut, CutState, FileKind, Loss, LossReason, SealedCut, Seq, SeriesSummary};
@@ -17,12 +18,14 @@ const KEPT_IDEMPOTENCY_KEYS: i64 = 20_000;
 impl Store {
     /// See [`super::Ledger::finish_seal`].
     pub fn finish_seal(&mut self, cut: &SealedCut) -> Result<(), LedgerError> {
+        let now = self.now();
         self.transact(|tx, state| {
             let lost = check(tx, state, cut)?;
             record_cut(tx, state, cut)?;
             move_range(tx, state, cut, lost)?;
             cut.series.iter().try_for_each(|series| merge_series(tx, series))?;
             mark_log::fold(tx, state)?;
+            sessions::forget_expired(tx, now)?;
             forget_idempotency(tx)?;
             fail::fail_point!("ledger.before_seal");
             Ok(())

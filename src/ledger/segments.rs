@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::error::LedgerError;
 use super::losses;
@@ -117,6 +117,21 @@ fn evict(tx: &Connection, state: &mut State, name: &SegmentName) -> Result<(), L
         return Err(LedgerError::Invalid(format!("segment {name} is not delivered")));
     }
     leave(tx, state, &known, "evicted")
+}
+
+/// All files of a cut that are here are about to be removed; gives them.
+pub(super) fn evict_all(tx: &Connection, state: &mut State, cut: i64) -> Result<Vec<Segment>, LedgerError> {
+    let sql = format!(
+        "select {}, s.id, c.state from segments s join cuts c on c.id = s.cut where s.cut = ?1 and s.state = 'present'",
+        rows::SEGMENT
+    );
+    let known = |row: &Row<'_>| {
+        let (segment, cut_state) = (rows::segment(row)?, rows::cut_state(row, 12)?);
+        Ok(Known { segment, id: row.get(11)?, cut, cut_state, here: "present".to_owned() })
+    };
+    let here: Vec<Known> = tx.prepare_cached(&sql)?.query_map([cut], known)?.collect::<Result<_, _>>()?;
+    here.iter().try_for_each(|known| leave(tx, state, known, "evicted"))?;
+    Ok(here.into_iter().map(|known| known.segment).collect())
 }
 
 /// The segment is no longer here.

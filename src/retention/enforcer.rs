@@ -239,7 +239,7 @@ impl Enforcer {
     /// All limits hold: readings are taken, and what has no hurry is done.
     async fn be_at_ease(&mut self, situation: &Situation) -> Result<(), RetentionError> {
         self.met_full = None;
-        if !self.reserve.is_held() && self.limits.of_delivered(*situation).is_none() {
+        if !self.reserve.is_held() {
             self.reserve.hold();
             self.look_again();
         }

@@ -15,7 +15,7 @@ use crate::model::{CutNumber, FileKind, InstanceId, Seq, columns};
 
 /// Rows of a row group: DuckDB's own size, so that its threads divide the work evenly, and few enough that one group in
 /// the making costs a few megabytes.
-const MAX_ROW_GROUP_ROWS: usize = 122_880;
+pub(super) const MAX_ROW_GROUP_ROWS: usize = 122_880;
 
 /// Measured on real series (`benches/segment_size.rs`): levels 6 and 9 make files 1.4 % smaller, level 1 makes them 1.4 %
 /// larger.

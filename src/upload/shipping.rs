@@ -76,7 +76,10 @@ impl Inner {
 
     /// Checks the files, then records the shipment. `None`: a file was damaged, and that is recorded instead.
     async fn begin(&self, load: Load) -> Result<Option<Shipment>, UploadError> {
-        for segment in load.cut.iter().flat_map(|(_, segments)| segments) {
+        let segments = || load.cut.iter().flat_map(|(_, segments)| segments);
+        // Retention may drop the cut meanwhile; that is no damage.
+        let _pin = self.dir.pin(&segments().map(|segment| segment.name.clone()).collect::<Vec<_>>());
+        for segment in segments() {
             if let Some(detail) = self.check_local(segment.name.clone(), segment.sha256).await? {
                 condemn(&self.ledger, &self.dir, &self.sealer_state, segment.name.clone(), detail).await?;
                 return Ok(None);

@@ -119,7 +119,7 @@ CREATE TABLE sessions (
     opened integer not null,
     last_used integer not null,
     marks blob not null
-) strict;
+, held blob not null default x'', expiry integer, expires integer) strict;
 CREATE TABLE sqlite_sequence(name,seq);
 CREATE INDEX sessions_last_used on sessions (last_used);
 CREATE TABLE mark_log (
@@ -131,3 +131,4 @@ CREATE TABLE idempotency (
     digest blob not null unique,
     received integer not null
 ) strict;
+CREATE INDEX sessions_expiry on sessions (expires) where expiry is not null;

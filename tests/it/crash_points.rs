@@ -23,26 +23,51 @@ const POINTS: [&str; 17] = [
     "upload.after_part:2",
 ];
 
+/// Places on the way of a message at QoS 2: its commit, its receipt, its release, the commit of that, and its end. Commits of
+/// messages and of releases take turns.
+const EXACTLY_ONCE_POINTS: [&str; 9] = [
+    "listener.before_puback:3",
+    "listener.before_release:60",
+    "listener.before_pubcomp:60",
+    "ledger.before_commit:4",
+    "ledger.after_commit:4",
+    "ledger.before_commit:5",
+    "ledger.after_commit:5",
+    "pump.before_ack:4",
+    "pump.before_ack:5",
+];
+
+#[test]
+fn at_qos_2_too() {
+    for (point, version) in EXACTLY_ONCE_POINTS.iter().zip(["4", "5"].into_iter().cycle()) {
+        kill_at(point, 1_500, &["--qos", "2", "--mqtt-version", version, "--rate", "750", "--window", "50"]);
+    }
+}
+
 #[test]
 fn killed_at_any_step_nothing_is_lost_or_doubled() {
     for point in POINTS {
-        let mut gateway = Gateway::new("");
-        let (lake, port) = (gateway.lake(), crate::support::free_port());
-        let lake_url = lake.display();
-        gateway.configure(&format!(
-            "[listener]\nbind = [\"127.0.0.1:{port}\"]\n[segment]\nseal_interval = \"1s\"\n[engine]\nenabled = false\n\
-             [upstream]\nurl = \"file://{lake_url}\"\nretry_min = \"100ms\"\nretry_max = \"1s\"\nprobe_interval = \"200ms\"\n"
-        ));
-        gateway.environment.insert("FOREBAY_KILL_AT".to_owned(), point.to_owned());
-        gateway.spawn();
-        let publisher = Publisher::start(port, 4_000, &["--rate", "1000", "--window", "50"]);
-        assert_eq!(gateway.wait_for_end(), None, "{point} was never passed\n{}", gateway.last_lines());
-        gateway.environment.clear();
-        gateway.start();
-        publisher.finish();
-        gateway.flush();
-        assert_each_once(&lake, 4_000);
-        assert_eq!(gateway.books()["accepted"], 8_000, "{point}");
-        gateway.verify();
+        kill_at(point, 4_000, &["--rate", "1000", "--window", "50"]);
     }
+}
+
+fn kill_at(point: &str, messages: u64, publishing: &[&str]) {
+    let mut gateway = Gateway::new("");
+    let (lake, port) = (gateway.lake(), crate::support::free_port());
+    let lake_url = lake.display();
+    gateway.configure(&format!(
+        "[listener]\nbind = [\"127.0.0.1:{port}\"]\n[segment]\nseal_interval = \"1s\"\n[engine]\nenabled = false\n\
+         [upstream]\nurl = \"file://{lake_url}\"\nretry_min = \"100ms\"\nretry_max = \"1s\"\nprobe_interval = \"200ms\"\n"
+    ));
+    gateway.environment.insert("FOREBAY_KILL_AT".to_owned(), point.to_owned());
+    gateway.spawn();
+    let publisher = Publisher::start(port, messages, publishing);
+    assert_eq!(gateway.wait_for_end(), None, "{point} was never passed\n{}", gateway.last_lines());
+    gateway.environment.clear();
+    gateway.start();
+    publisher.finish();
+    gateway.flush();
+    assert_each_once(&lake, messages as i64);
+    assert_eq!(gateway.books()["accepted"], 2 * messages, "{point}");
+    gateway.verify();
 }

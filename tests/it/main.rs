@@ -6,9 +6,11 @@ mod bad_input;
 #[path = "../support/certificates.rs"]
 mod certificates;
 mod crash_points;
+mod exactly_once;
 mod faults;
 mod redelivery;
 mod retention;
+mod s3;
 mod secrets;
 mod sql;
 mod story;

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use crate::support::{Gateway, Mosquitto, PATIENCE, Publisher, assert_each_once};
 
-const SEAL_OFTEN: &str =
+pub const SEAL_OFTEN: &str =
     "[segment]\nseal_interval = \"1s\"\n[upstream]\nretry_min = \"100ms\"\nretry_max = \"1s\"\nprobe_interval = \"200ms\"\n";
 
 /// Kills and starts the daemon `times` times while the publisher runs, at moments that differ.
-fn kill_on_the_way(gateway: &mut Gateway, publisher: &mut Publisher, times: u32) {
+pub fn kill_on_the_way(gateway: &mut Gateway, publisher: &mut Publisher, times: u32) {
     for round in 0..times {
         std::thread::sleep(Duration::from_millis(400 + u64::from(round) * 137 % 500));
         assert!(publisher.is_running(), "the publisher ended before kill {round}: make it longer");

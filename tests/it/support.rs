@@ -314,7 +314,7 @@ pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A paho client that publishes numbered readings at QoS 1 from a persistent session.
+/// A paho client that publishes numbered readings, at QoS 1 unless told otherwise, from a persistent session.
 pub struct Publisher {
     process: Child,
     messages: u64,

@@ -8,7 +8,7 @@ const MAX_FUNCTION_LINES: usize = 70;
 const MAX_LINE_WIDTH: usize = 140;
 
 /// Third-party names and the rooms that may speak them.
-const FENCES: [(&str, &[&str]); 11] = [
+const FENCES: [(&str, &[&str]); 12] = [
     ("duckdb", &["engine"]),
     ("rusqlite", &["ledger"]),
     ("rumqttc", &["ingest"]),
@@ -16,6 +16,7 @@ const FENCES: [(&str, &[&str]); 11] = [
     ("tokio_rustls", &["tls"]),
     ("parquet", &["segment"]),
     ("object_store", &["upload"]),
+    ("reqwest", &["upload"]),
     ("axum", &["api"]),
     ("tonic", &["api"]),
     ("arrow_flight", &["api"]),

@@ -1,4 +1,4 @@
-"""Publishes numbered readings at QoS 1 from one persistent session and ends when all are acknowledged.
+"""Publishes numbered readings at QoS 1 or 2 from one persistent session and ends when all are acknowledged.
 
 Prints one JSON line: {"sent": n, "acknowledged": n}. The client library resends what was not acknowledged when a
 connection breaks, under the same packet id and with DUP set.
@@ -11,6 +11,8 @@ import threading
 import time
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--port", type=int, required=True)
@@ -20,6 +22,8 @@ parser.add_argument("--window", type=int, default=100, help="messages not yet ac
 parser.add_argument("--topic", default="plant/press-1")
 parser.add_argument("--first", type=int, default=1)
 parser.add_argument("--rate", type=float, default=0, help="messages a second; 0: as fast as the window allows")
+parser.add_argument("--qos", type=int, choices=[1, 2], default=1)
+parser.add_argument("--mqtt-version", type=int, choices=[4, 5], default=4, help="4 is 3.1.1")
 parser.add_argument("--deadline", type=float, default=240)
 args = parser.parse_args()
 
@@ -37,15 +41,23 @@ def on_publish(client, userdata, mid, reason_code, properties):
         changed.notify()
 
 
-client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=args.client_id, clean_session=False)
+if args.mqtt_version == 5:
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=args.client_id, protocol=mqtt.MQTTv5)
+    persistent = Properties(PacketTypes.CONNECT)
+    persistent.SessionExpiryInterval = 3600
+    session = {"clean_start": False, "properties": persistent}
+else:
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=args.client_id, clean_session=False)
+    session = {}
 client.on_publish = on_publish
 client.max_inflight_messages_set(args.window)
-client.reconnect_delay_set(min_delay=1, max_delay=1)
+# Soon enough to be at work when the next kill comes.
+client.reconnect_delay_set(min_delay=0.1, max_delay=0.2)
 client.keepalive = 10
 deadline = time.monotonic() + args.deadline
 while True:
     try:
-        client.connect("127.0.0.1", args.port, keepalive=10)
+        client.connect("127.0.0.1", args.port, keepalive=10, **session)
         break
     except OSError:
         if time.monotonic() > deadline:
@@ -63,7 +75,7 @@ for number in range(args.first, args.first + args.messages):
         # Twice the window waits in the client; the library itself keeps no more than the window on the wire.
         changed.wait_for(lambda: len(pending) < 2 * args.window, timeout=max(0.1, deadline - time.monotonic()))
     # Not under our lock: the library calls back under one of its own.
-    mid = client.publish(args.topic, payload, qos=1).mid
+    mid = client.publish(args.topic, payload, qos=args.qos).mid
     with changed:
         if mid in early:
             early.remove(mid)

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::SqlLayer;
 use super::control::Events;
 use super::database::Database;
 use super::guard::Guard;
+use crate::config::ByteSize;
 use crate::engine::format::AnswerWriter;
 use crate::engine::frame::head_of;
 use crate::engine::gate;
@@ -85,9 +87,14 @@ fn answer(connection: &Connection, ask: &Ask, socket: &UnixStream, sql_layer: Sq
     let statement = if sql_layer == SqlLayer::On { statement_of(connection, ask)? } else { ask.sql.clone() };
     let mut statement = connection.prepare(&statement).map_err(|error| failure_of(&error))?;
     let batches = statement.stream_arrow([]).map_err(|error| failure_of(&error))?;
-    let mut writer = AnswerWriter::begin(ask.format, Pieces::new(socket), &batches.get_schema()).map_err(unwritable)?;
+    let sent = AtomicU64::new(0);
+    let mut writer = AnswerWriter::begin(ask.format, Pieces::new(socket, &sent), &batches.get_schema()).map_err(unwritable)?;
     for batch in batches {
         writer.write(&batch.map_err(|error| failure_of(&error))?).map_err(unwritable)?;
+        if sent.load(Ordering::Relaxed) > ask.max_bytes {
+            let message = format!("the answer is longer than engine.max_answer, {}", ByteSize(ask.max_bytes));
+            return Err(Failure { kind: FailureKind::TooLong, message });
+        }
     }
     let (mut pieces, rows) = writer.finish().map_err(unwritable)?;
     pieces.flush().map_err(|error| internal(error.to_string()))?;
@@ -96,10 +103,24 @@ fn answer(connection: &Connection, ask: &Ask, socket: &UnixStream, sql_layer: Sq
 
 /// The statement that runs, judged as the user wrote it and as it runs: to prepare several would run all but the last.
 fn statement_of(connection: &Connection, ask: &Ask) -> Result<String, Failure> {
-    pass_the_gate(connection, &ask.sql)?;
-    let nested = sql::nest(&ask.sql, ask.max_rows);
+    if let Some((line, column)) = sql::too_deep(&ask.sql) {
+        let message = format!("the SQL nests more than {} levels deep (line {line}, column {column})", sql::MAX_DEPTH);
+        return Err(Failure { kind: FailureKind::Sql, message });
+    }
+    let explained = sql::explained(&ask.sql);
+    let query = explained.as_ref().unwrap_or(&ask.sql);
+    if explained.is_some() && starts_with_word(query, "analyze") {
+        let message = "EXPLAIN ANALYZE is not allowed; EXPLAIN shows the plan without running it".to_owned();
+        return Err(Failure { kind: FailureKind::Denied, message });
+    }
+    pass_the_gate(connection, query)?;
+    let nested = sql::nest(query, ask.max_rows);
     pass_the_gate(connection, &nested)?;
-    Ok(nested)
+    Ok(if explained.is_some() { format!("EXPLAIN {nested}") } else { nested })
+}
+
+fn starts_with_word(text: &str, word: &str) -> bool {
+    text.split_whitespace().next().is_some_and(|first| first.eq_ignore_ascii_case(word))
 }
 
 fn pass_the_gate(connection: &Connection, text: &str) -> Result<(), Failure> {
@@ -122,7 +143,12 @@ fn failure_of(error: &duckdb::Error) -> Failure {
         return Failure { kind: FailureKind::Sql, message: error.to_string() };
     };
     let kind = match message.split(" Error: ").next().unwrap_or_default() {
-        "Out of Memory" => FailureKind::Memory,
+        // What follows speaks of settings that a query does not have.
+        "Out of Memory" => {
+            let message = message.lines().next().unwrap_or_default().to_owned();
+            return Failure { kind: FailureKind::Memory, message };
+        }
+        _ if message.contains("Allocation failure") || message.contains("bad_alloc") => FailureKind::Memory,
         "Permission" => FailureKind::Denied,
         "IO" | "Invalid Input" | "Serialization" if message.contains(".parquet") => FailureKind::Segment,
         "INTERNAL" | "FATAL" => FailureKind::Internal,
@@ -137,14 +163,15 @@ fn send(mut socket: &UnixStream, head: &Piece, body: &[u8]) -> io::Result<()> {
 }
 
 /// Collects what is written and sends it in pieces.
-struct Pieces<'socket> {
-    socket: &'socket UnixStream,
+struct Pieces<'a> {
+    socket: &'a UnixStream,
     buffer: Vec<u8>,
+    sent: &'a AtomicU64,
 }
 
-impl<'socket> Pieces<'socket> {
-    fn new(socket: &'socket UnixStream) -> Self {
-        Self { socket, buffer: Vec::with_capacity(PIECE_BYTES) }
+impl<'a> Pieces<'a> {
+    fn new(socket: &'a UnixStream, sent: &'a AtomicU64) -> Self {
+        Self { socket, buffer: Vec::with_capacity(PIECE_BYTES), sent }
     }
 }
 
@@ -161,6 +188,7 @@ impl Write for Pieces<'_> {
     fn flush(&mut self) -> io::Result<()> {
         if !self.buffer.is_empty() {
             send(self.socket, &Piece::Data, &self.buffer)?;
+            self.sent.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
             self.buffer.clear();
         }
         Ok(())

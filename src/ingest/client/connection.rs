@@ -341,7 +341,7 @@ impl<'a> Connection<'a> {
     fn acknowledge(&mut self, settled: Settled) -> Result<(), Lost> {
         fail::fail_point!("client.before_puback");
         match settled.outcome {
-            Outcome::Committed => {
+            Outcome::Committed | Outcome::Rejected(_) => {
                 let packet_id = self.session.acknowledge(settled.token).ok_or(Lost::OutOfTurn(settled.token))?;
                 encode(&Packet::PubAck(PubAck::new(packet_id)), &mut self.out);
                 Ok(())

@@ -9,8 +9,16 @@
 //! It speaks MQTT 3.1.1, which every broker does, on packets of rumqttc and an exchange of its own. rumqttc's event loop
 //! holds back acknowledgements with publishes, flushes each alone, stops its pings while we wait for room, ends the
 //! connection at a message that it can't decode, so that the broker's redelivery repeats for ever, and carries
-//! acknowledgements over to a connection where the id means another message. MQTT 5 may come later as a second set of packets
-//! in `wire`: it would tell the window (Receive Maximum) and the reason of a refusal; no promise depends on it.
+//! acknowledgements over to a connection where the id means another message.
+//!
+//! It stays with 3.1.1, though the listener takes 5. Nothing promised here depends on 5: it would tell the window (Receive
+//! Maximum), which is configured and learned, and the reason of a refusal; sessions, redelivery and what an acknowledgement
+//! means are the same. rumqttc's second module is not to be trusted with it. Its codec follows a length of properties that
+//! lies into the payload, so that a reading would be cut and stored without a word, counts a subscription identifier twice,
+//! takes any bytes for a topic, and ends the connection at AUTH and at reason codes it does not know. Its state keeps topic
+//! aliases without bound and over connections, hands on messages whose alias stands for nothing with an empty topic, forgets
+//! the ids of QoS 2 with the connection and refuses their PUBREL afterwards, and panics on requests it has no case for. The
+//! listener's own reading of 5 (`listener/packet`) could serve here, should a broker ever offer nothing else.
 
 mod address;
 mod connection;
@@ -230,7 +238,7 @@ impl Client {
 
     /// The session as committed. Where the broker has lost it, ids start anew and old marks mean nothing.
     async fn resume(&mut self, present: bool) -> Result<StoredSession, LedgerError> {
-        let stored = self.ledger.open_session(self.session.clone()).await?;
+        let stored = self.ledger.open_session(self.session.clone(), None).await?;
         if present || stored.marks.is_empty() {
             self.untold = if present { self.untold } else { 0 };
             return Ok(stored);
@@ -238,7 +246,7 @@ impl Client {
         tracing::info!(client_id = self.login.client_id, "the broker does not know our session; it begins anew");
         self.untold = 0;
         self.ledger.end_session(self.session.clone()).await?;
-        self.ledger.open_session(self.session.clone()).await
+        self.ledger.open_session(self.session.clone(), None).await
     }
 
     /// Warns once of each new reason; a broker that is away for a week fills no log.

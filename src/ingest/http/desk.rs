@@ -108,6 +108,7 @@ async fn deliver(intake: &Intake, readings: Vec<Reading>, idempotency: Option<Di
     intake.send(delivery).await.map_err(|_| DeskError::Stopping)?;
     match settled.recv().await.map(|settled| settled.outcome) {
         Some(Outcome::Committed) => Ok(()),
+        Some(Outcome::Rejected(_)) => Err(DeskError::Refused("it is rejected".to_owned())),
         Some(Outcome::Refused(reason)) => Err(DeskError::Refused(reason)),
         None => Err(DeskError::Stopping),
     }

@@ -2,22 +2,28 @@
 //!
 //! Owns: the socket, the packets on their way in and out, and (by its seat) the session while it lasts.
 //! Does not own: what becomes of a delivery; the pump says so by its receipt.
-//! Invariants: a PUBACK is written only after its message is committed, in the order of arrival; nothing is read while
-//! too much is unacknowledged or unwritten; a session that has something on its way outlives the connection.
+//! Invariants: a PUBACK, PUBREC or PUBCOMP is written only after its message, or its end, is committed, in the order of
+//! arrival; nothing is read while too much is unacknowledged or unwritten; a session that has something on its way outlives
+//! the connection.
 //! On failure: the connection ends, nothing that is not committed was acknowledged, and the sensor redelivers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::Shared;
 use super::error::End;
-use super::handshake::{self, Guest, Will};
-use super::packet::ConnectAckReason;
+use super::handshake::{self, Guest};
+use super::opening;
+use super::packet::{Dialect, Reason, Will};
 use super::talk::converse;
 use super::wire::{Socket, Wire};
-use crate::ingest::{Content, Message};
+
+/// Longest delay of a will: as long as anybody waits for a sensor.
+const LONGEST_WILL_DELAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Serves `stream` until it ends, and then keeps its session until everything of it is settled or somebody takes over.
 pub(super) async fn serve<S: Socket>(shared: Arc<Shared>, stream: S, peer: SocketAddr, slot: OwnedSemaphorePermit) {
@@ -33,7 +39,9 @@ pub(super) async fn serve<S: Socket>(shared: Arc<Shared>, stream: S, peer: Socke
                 shared.state.refused.increase();
             }
             shared.record(&end, peer, None);
-            farewell(&shared, wire, &end).await;
+            if wire.is_writing() || matches!(end, End::Stopping) {
+                farewell(&shared, wire).await;
+            }
             return;
         }
     };
@@ -43,49 +51,66 @@ pub(super) async fn serve<S: Socket>(shared: Arc<Shared>, stream: S, peer: Socke
     let end = converse(&shared, &mut wire, &mut guest).await;
     shared.state.connections.decrease();
     shared.record(&end, peer, Some(&guest.client_id));
-    if let Some(will) = guest.will.take_if(|_| end.leaves_will()) {
-        execute(&shared, will);
-    }
-    farewell(&shared, wire, &end).await;
-    drop(slot);
-    linger(guest).await;
+    let told = say_why(&mut wire, guest.dialect, &end) || matches!(end, End::Stopping);
+    let will = guest.will.take_if(|_| end.leaves_will());
+    let saying_goodbye = async {
+        if told {
+            farewell(&shared, wire).await;
+        }
+        drop(slot);
+    };
+    // Whoever takes over must not wait for a peer that may be dead.
+    tokio::join!(saying_goodbye, linger(&shared, guest, will));
+}
+
+/// Tells a sensor of version 5 why its connection ends; whether there is something to tell.
+fn say_why<S: Socket>(wire: &mut Wire<S>, dialect: Dialect, end: &End) -> bool {
+    let (Dialect::V5 { .. }, Some(reason)) = (dialect, end.reason()) else { return false };
+    dialect.put_disconnect(&mut wire.outbound, reason, &end.to_string());
+    true
 }
 
 /// Tells a peer for which there is no room to come again later.
 pub(super) async fn turn_away<S: Socket>(shared: Arc<Shared>, stream: S, _slot: OwnedSemaphorePermit) {
     let mut wire = Wire::new(stream, 0);
-    if handshake::receive(&mut wire, shared.limits.farewell).await.is_ok() {
-        let end = handshake::refuse(&mut wire, ConnectAckReason::ServiceUnavailable, "too many connections");
-        farewell(&shared, wire, &end).await;
+    if let Ok(connect) = handshake::receive(&mut wire, shared.limits.farewell).await {
+        handshake::refuse(&mut wire, connect.dialect, Reason::Busy, "too many connections");
+        farewell(&shared, wire).await;
     }
 }
 
 /// Sees to it that a last answer arrives; otherwise the socket is just dropped.
-async fn farewell<S: Socket>(shared: &Shared, mut wire: Wire<S>, end: &End) {
-    if matches!(end, End::Refused(_) | End::Denied(_) | End::Stopping) {
-        // Whether it arrived or not: the connection is over.
-        let _ = tokio::time::timeout(shared.limits.farewell, wire.close()).await;
-    }
+async fn farewell<S: Socket>(shared: &Shared, mut wire: Wire<S>) {
+    // Whether it arrived or not: the connection is over.
+    let _ = tokio::time::timeout(shared.limits.farewell, wire.close()).await;
 }
 
-/// Makes the will a message like any other at QoS 0.
-fn execute(shared: &Shared, will: Will) {
-    shared.state.wills.increase();
-    let message = Message { topic: will.topic, payload: will.payload, qos: 0, retained: false, arrived: shared.clock.now() };
-    // When the daemon stops there is nobody left to tell.
-    let _ = shared.offer(Content::Message(message));
-}
-
-/// Keeps the session for a sensor that comes back soon: what is on its way is not in the ledger yet.
-async fn linger(mut guest: Guest) {
+/// What happens after a connection: its session is left, and its will is due, unless the sensor comes again first. Then
+/// whoever comes finds both in the seat.
+async fn linger(shared: &Shared, mut guest: Guest, will: Option<Will>) {
+    let expiry = guest.seat.left.session.as_ref().and_then(|session| session.expiry()).unwrap_or(LONGEST_WILL_DELAY);
+    let delay = will.as_ref().map_or(Duration::ZERO, |will| will.delay.min(expiry).min(LONGEST_WILL_DELAY));
+    let due = Instant::now() + delay;
+    // Who has no place to wait, waits no longer.
+    let place = if delay.is_zero() { None } else { shared.waiting_wills.try_acquire().ok() };
+    let waiting = match (will, &place) {
+        (Some(will), None) => {
+            shared.execute(will);
+            None
+        }
+        (will, _) => will,
+    };
+    let alone = opening::leave(shared, &mut guest.seat, &guest.client_id).await;
+    let Some(will) = waiting else { return };
     let leave = guest.seat.leave().clone();
-    let Some(session) = guest.seat.session.as_mut() else { return };
-    if session.is_persistent() {
+    if alone {
         tokio::select! {
             biased;
-            () = leave.cancelled() => return,
-            () = session.drained() => {}
+            () = leave.cancelled() => {}
+            // When the daemon stops there is nobody left to tell.
+            () = shared.stop.cancelled() => return,
+            () = tokio::time::sleep_until(due) => return shared.execute(will),
         }
     }
-    *guest.seat.session = None;
+    guest.seat.left.will = Some(will);
 }

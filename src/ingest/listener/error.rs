@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::frame::FrameError;
 use super::gate::Refusal;
-use super::packet::PacketError;
+use super::packet::{PacketError, Reason};
 use crate::error::ErrorKind;
 use crate::ingest::users::UsersError;
 use crate::tls::TlsError;
@@ -49,9 +49,12 @@ impl ListenerError {
 /// Why a connection ended. It costs that connection alone.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum End {
-    /// DISCONNECT: the only end that drops the will.
+    /// DISCONNECT: the only end that drops the will, unless the sensor wants it.
     #[error("the sensor disconnected")]
-    Disconnected,
+    Disconnected {
+        /// It wants it.
+        with_will: bool,
+    },
     /// The stream ended without a DISCONNECT.
     #[error("the sensor closed the connection")]
     Closed,
@@ -88,6 +91,15 @@ pub(super) enum End {
     /// A packet in the wrong place.
     #[error("{0}")]
     OutOfPlace(&'static str),
+    /// A topic alias that stands for nothing.
+    #[error("topic alias {0} stands for nothing")]
+    UnknownAlias(u16),
+    /// Topic aliases that would take too much memory.
+    #[error("the topics of its aliases are too long")]
+    LongAliases,
+    /// More messages than it was told.
+    #[error("more than {0} messages are under way")]
+    TooManyUnderWay(usize),
     /// The socket failed.
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
@@ -96,12 +108,34 @@ pub(super) enum End {
 impl End {
     /// Whether the peer broke the protocol.
     pub(super) fn is_protocol_error(&self) -> bool {
-        matches!(self, Self::Frame(_) | Self::Packet(_) | Self::OutOfPlace(_))
+        matches!(
+            self,
+            Self::Frame(_) | Self::Packet(_) | Self::OutOfPlace(_) | Self::UnknownAlias(_) | Self::LongAliases | Self::TooManyUnderWay(_)
+        )
+    }
+
+    /// What a sensor of version 5 is told; `None` where it went by itself, or can't hear us.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Disconnected { .. } | Self::Closed | Self::NotReading | Self::Io(_) => None,
+            // These come before the conversation: there is none, or its CONNACK says it.
+            Self::NoConnect | Self::Refused(_) | Self::Denied(_) => None,
+            Self::Silent => Some(Reason::KeepAlive),
+            Self::TakenOver => Some(Reason::TakenOver),
+            Self::Stopping => Some(Reason::Stopping),
+            // Not now: it is to come again, and its message with it.
+            Self::NotTaken(_) | Self::LongAliases => Some(Reason::Quota),
+            Self::Frame(FrameError::EndlessLength(_)) => Some(Reason::Malformed),
+            Self::Frame(FrameError::TooLong { .. }) => Some(Reason::TooLong),
+            Self::Packet(error) => Some(error.reason()),
+            Self::OutOfPlace(_) | Self::UnknownAlias(_) => Some(Reason::Protocol),
+            Self::TooManyUnderWay(_) => Some(Reason::TooManyUnderWay),
+        }
     }
 
     /// Whether the sensor's will is due: always but after a DISCONNECT, and not when it is us who go.
     pub(super) fn leaves_will(&self) -> bool {
-        !matches!(self, Self::Disconnected | Self::Stopping)
+        !matches!(self, Self::Disconnected { with_will: false } | Self::Stopping)
     }
 }
 

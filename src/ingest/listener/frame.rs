@@ -3,7 +3,7 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use crate::ingest::header::{EndlessLength, Header, MAX_HEADER_BYTES};
+use crate::ingest::header::{EndlessLength, Header, MAX_HEADER_BYTES, put_variable_length, variable_length};
 
 /// How much of the payload of a message that is too long is kept to show it.
 pub(super) const SAMPLE_BYTES: usize = 1024;
@@ -11,10 +11,13 @@ pub(super) const SAMPLE_BYTES: usize = 1024;
 /// What a PUBLISH may have beside its payload: topic and packet id, and room to make a sample of what is longer.
 const PUBLISH_ALLOWANCE: usize = 2 + 65_535 + 2 + SAMPLE_BYTES;
 
+/// Longest properties of a message that is too long: they are kept for its topic alias, unread as they are.
+const MAX_PROPERTIES_BYTES: usize = 16 << 10;
+
 /// Longest packet that is no PUBLISH: ample for a CONNECT with a will, a user and a password.
 const MAX_CONTROL_BYTES: usize = 32 << 10;
 
-/// A PUBLISH longer than this is not even read past: reading it would only cost the link.
+/// A PUBLISH longer than this, and than what is allowed, is not even read past: reading it would only cost the link.
 const MAX_SKIMMED_BYTES: usize = 16 << 20;
 
 /// The stream can't be cut.
@@ -61,13 +64,26 @@ struct Skimming {
 #[derive(Debug)]
 pub(super) struct Framer {
     max_publish_bytes: usize,
+    /// Whether messages have properties, as in version 5.
+    properties: bool,
     skimming: Option<Skimming>,
 }
 
 impl Framer {
     /// Payloads up to `max_message_bytes` come whole.
     pub(super) fn new(max_message_bytes: usize) -> Self {
-        Self { max_publish_bytes: max_message_bytes.saturating_add(PUBLISH_ALLOWANCE), skimming: None }
+        Self { max_publish_bytes: max_message_bytes.saturating_add(PUBLISH_ALLOWANCE), properties: false, skimming: None }
+    }
+
+    /// From here on the stream is one of version 5.
+    pub(super) fn expect_properties(&mut self) {
+        self.properties = true;
+        self.max_publish_bytes = self.max_publish_bytes.saturating_add(MAX_HEADER_BYTES - 1 + MAX_PROPERTIES_BYTES);
+    }
+
+    /// The longest packet that is read, or read past.
+    pub(super) fn max_packet_bytes(&self) -> usize {
+        MAX_HEADER_BYTES + self.max_publish_bytes.max(MAX_SKIMMED_BYTES)
     }
 
     /// Takes the next packet out of `inbound`; `None` if more bytes are needed.
@@ -89,7 +105,7 @@ impl Framer {
         if header.remaining > limit {
             return Err(FrameError::TooLong { packet_type: header.packet_type(), bytes: header.remaining, limit });
         }
-        Ok(if self.begin_skimming(inbound, header) { self.skim(inbound) } else { None })
+        Ok(if self.begin_skimming(inbound, header)? { self.skim(inbound) } else { None })
     }
 
     /// The length of the packet of which the beginning is here, if it will be kept whole.
@@ -111,24 +127,38 @@ impl Framer {
     }
 
     /// Keeps the beginning of a long PUBLISH as soon as it is there; `false` if more bytes are needed for it.
-    fn begin_skimming(&mut self, inbound: &mut BytesMut, header: Header) -> bool {
-        let Some(&[high, low]) = inbound.get(header.length..header.length + 2) else { return false };
-        let packet_id = if header.first_byte & 0b0110 == 0 { 0 } else { 2 };
-        // Never beyond the packet: it is longer than PUBLISH_ALLOWANCE.
-        let before_payload = 2 + usize::from(u16::from_be_bytes([high, low])) + packet_id;
+    fn begin_skimming(&mut self, inbound: &mut BytesMut, header: Header) -> Result<bool, FrameError> {
+        let Some(before_payload) = self.before_payload(inbound, header)? else { return Ok(false) };
         let kept = before_payload + SAMPLE_BYTES;
         if inbound.len() < header.length + kept {
-            return false;
+            return Ok(false);
         }
         inbound.advance(header.length);
         let beginning = inbound.split_to(kept);
         let mut packet = BytesMut::with_capacity(MAX_HEADER_BYTES + kept);
         packet.put_u8(header.first_byte);
-        put_remaining_length(&mut packet, kept);
+        put_variable_length(&mut packet, kept);
         packet.extend_from_slice(&beginning);
         let left = header.remaining - kept;
         self.skimming = Some(Skimming { packet, payload_bytes: header.remaining - before_payload, left });
-        true
+        Ok(true)
+    }
+
+    /// The bytes of a long PUBLISH between its header and its payload; `None` if more are needed to tell. Never beyond the
+    /// packet: it is longer than all that is allowed here, and a sample.
+    fn before_payload(&self, inbound: &BytesMut, header: Header) -> Result<Option<usize>, FrameError> {
+        let body = inbound.get(header.length..).unwrap_or_default();
+        let Some(&topic_bytes) = body.first_chunk() else { return Ok(None) };
+        let packet_id = if header.first_byte & 0b0110 == 0 { 0 } else { 2 };
+        let before = 2 + usize::from(u16::from_be_bytes(topic_bytes)) + packet_id;
+        if !self.properties {
+            return Ok(Some(before));
+        }
+        let Some((bytes, length)) = variable_length(body.get(before..).unwrap_or_default())? else { return Ok(None) };
+        if bytes > MAX_PROPERTIES_BYTES {
+            return Err(FrameError::TooLong { packet_type: header.packet_type(), bytes: header.remaining, limit: self.max_publish_bytes });
+        }
+        Ok(Some(before + length + bytes))
     }
 
     fn skim(&mut self, inbound: &mut BytesMut) -> Option<Frame> {
@@ -144,14 +174,6 @@ impl Framer {
     }
 }
 
-fn put_remaining_length(packet: &mut BytesMut, mut length: usize) {
-    while length >= 0x80 {
-        packet.put_u8((length & 0x7f) as u8 | 0x80);
-        length >>= 7;
-    }
-    packet.put_u8(length as u8);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,7 +181,7 @@ mod tests {
     fn publish(topic: &str, payload_bytes: usize, packet_id: Option<u16>) -> BytesMut {
         let mut packet = BytesMut::new();
         packet.put_u8(0x30 | if packet_id.is_some() { 0b0010 } else { 0 });
-        put_remaining_length(&mut packet, 2 + topic.len() + if packet_id.is_some() { 2 } else { 0 } + payload_bytes);
+        put_variable_length(&mut packet, 2 + topic.len() + if packet_id.is_some() { 2 } else { 0 } + payload_bytes);
         packet.put_u16(topic.len() as u16);
         packet.extend_from_slice(topic.as_bytes());
         if let Some(id) = packet_id {
@@ -209,6 +231,39 @@ mod tests {
         let stream = publish(&topic, 500_000, None);
         let found = frames(&mut Framer::new(0), &stream, 4096).unwrap();
         assert_eq!(found, [Frame::Shortened { packet: publish(&topic, SAMPLE_BYTES, None), payload_bytes: 500_000 }]);
+    }
+
+    #[test]
+    fn in_version_5_the_properties_of_a_message_that_is_too_long_are_kept() {
+        let message = |properties: &[u8], payload_bytes: usize| {
+            let mut body = BytesMut::from(&b"\0\x01t\0\x09"[..]);
+            put_variable_length(&mut body, properties.len());
+            body.extend_from_slice(properties);
+            body.put_bytes(b'x', payload_bytes);
+            let mut packet = BytesMut::from(&[0x32][..]);
+            put_variable_length(&mut packet, body.len());
+            packet.extend_from_slice(&body);
+            packet
+        };
+        let framer = || {
+            let mut framer = Framer::new(1000);
+            framer.expect_properties();
+            framer
+        };
+        for properties in [vec![], vec![7; 3], vec![7; MAX_PROPERTIES_BYTES]] {
+            let mut stream = message(&properties, 300_000).to_vec();
+            stream.extend_from_slice(&[0xc0, 0]);
+            for piece in [1, 1000, stream.len()] {
+                let expected = Frame::Shortened { packet: message(&properties, SAMPLE_BYTES), payload_bytes: 300_000 };
+                let found = frames(&mut framer(), &stream, piece).unwrap();
+                assert_eq!(found, [expected, Frame::Whole(BytesMut::from(&[0xc0, 0][..]))], "pieces of {piece}");
+            }
+        }
+        let found = frames(&mut framer(), &message(&[7; MAX_PROPERTIES_BYTES + 1], 300_000), 4096);
+        assert!(matches!(found, Err(FrameError::TooLong { packet_type: 3, .. })), "{found:?}");
+        let endless = [&[0x32, 0x80, 0x80, 0x40, 0, 1, b't', 0, 9][..], &[0x80; 4]].concat();
+        assert_eq!(frames(&mut framer(), &endless, 1), Err(FrameError::EndlessLength(EndlessLength)));
+        assert_eq!(framer().max_packet_bytes(), 5 + (16 << 20));
     }
 
     #[test]

@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::Shared;
+use super::aliases;
 use super::error::End;
 use super::frame::Frame;
 use super::gate::Refusal;
-use super::packet::{self, Connect, ConnectAckReason, Incoming, Level, PacketError};
+use super::opening::{self, Unopened};
+use super::packet::{self, Connect, Dialect, LONGEST_EXPIRY, Level, PacketError, Reason, Welcome, Will};
 use super::seats::Seat;
-use super::session::Session;
 use super::wire::{Socket, Wire};
-use crate::ledger::LedgerError;
 
 /// Longest client id. The standard asks for 23 bytes; it is part of a name in the ledger.
 const MAX_CLIENT_ID_BYTES: usize = 512;
@@ -23,6 +23,8 @@ const TLS_FIRST_BYTE: u8 = 0x16;
 
 /// Who is connected now.
 pub(super) struct Guest {
+    /// What it speaks.
+    pub(super) dialect: Dialect,
     /// As in CONNECT, or assigned.
     pub(super) client_id: Arc<str>,
     /// Its place; holds the session.
@@ -33,43 +35,37 @@ pub(super) struct Guest {
     pub(super) will: Option<Will>,
 }
 
-/// A message that is due when its sensor is gone.
-#[derive(Debug)]
-pub(super) struct Will {
-    /// Where it belongs.
-    pub(super) topic: Arc<str>,
-    /// What it says.
-    pub(super) payload: bytes::Bytes,
-}
-
 /// Waits for CONNECT. Whoever asks for another protocol level is told so.
 ///
 /// # Errors
-/// Nothing came in time, or what came is no CONNECT of 3.1.1.
+/// Nothing came in time, or what came is no CONNECT of a version we speak.
 pub(super) async fn receive<S: Socket>(wire: &mut Wire<S>, patience: Duration) -> Result<Box<Connect>, End> {
     let first = tokio::time::timeout(patience, first_packet(wire)).await.map_err(|_| End::NoConnect)??;
-    match packet::level(&first) {
-        Some(Level::V311) => {}
-        Some(Level::V5) => {
-            packet::put_connack_unsupported_v5(&mut wire.outbound);
-            return Err(End::Refused("MQTT 5 is not supported yet"));
-        }
-        Some(Level::Other(_)) => return Err(refuse(wire, ConnectAckReason::UnacceptableProtocolVersion, "unknown protocol level")),
+    let (dialect, read) = match packet::level(&first) {
+        Some(Level::V311) => (Dialect::V311, packet::connect_v311(first)),
+        Some(Level::V5) => (Dialect::V5 { max_packet_bytes: u32::MAX }, packet::connect_v5(first)),
+        Some(Level::Other(_)) => return Err(refuse(wire, Dialect::V311, Reason::Version, "unknown protocol level")),
         None if first.first() == Some(&TLS_FIRST_BYTE) => {
             return Err(End::OutOfPlace("TLS was begun, and this listener speaks none; see listener.tls_cert"));
         }
         None => return Err(End::OutOfPlace("the first packet is no CONNECT")),
-    }
-    match packet::decode(first) {
-        Ok(Incoming::Connect(connect)) if connect.client_id.len() > MAX_CLIENT_ID_BYTES => {
-            Err(refuse(wire, ConnectAckReason::IdentifierRejected, "the client id is too long"))
+    };
+    match read {
+        Ok(connect) if connect.client_id.len() > MAX_CLIENT_ID_BYTES => {
+            Err(refuse(wire, connect.dialect, Reason::ClientId, "the client id is too long"))
         }
-        Ok(Incoming::Connect(connect)) => Ok(connect),
-        Ok(_) => Err(End::OutOfPlace("the first packet is no CONNECT")),
-        Err(PacketError::NoClientId) => {
-            Err(refuse(wire, ConnectAckReason::IdentifierRejected, "an empty client id without a clean session"))
+        Ok(connect) if connect.enhanced_auth => {
+            Err(refuse(wire, connect.dialect, Reason::AuthMethod, "it asks for enhanced authentication"))
         }
-        Err(error) => Err(error.into()),
+        Ok(connect) => Ok(connect),
+        Err(PacketError::NoClientId) => Err(refuse(wire, dialect, Reason::ClientId, "an empty client id without a clean session")),
+        Err(error) => {
+            // In 3.1.1 there is no answer to what can't be read.
+            if let Dialect::V5 { .. } = dialect {
+                dialect.put_refusal(&mut wire.outbound, error.reason());
+            }
+            Err(error.into())
+        }
     }
 }
 
@@ -91,9 +87,9 @@ async fn first_packet<S: Socket>(wire: &mut Wire<S>) -> Result<BytesMut, End> {
 }
 
 /// Answers CONNECT with a refusal.
-pub(super) fn refuse<S: Socket>(wire: &mut Wire<S>, code: ConnectAckReason, reason: &'static str) -> End {
-    packet::put_connack(&mut wire.outbound, code, false);
-    End::Refused(reason)
+pub(super) fn refuse<S: Socket>(wire: &mut Wire<S>, dialect: Dialect, reason: Reason, words: &'static str) -> End {
+    dialect.put_refusal(&mut wire.outbound, reason);
+    End::Refused(words)
 }
 
 /// Asks the gate about the sensor, before anything is done for it.
@@ -105,12 +101,12 @@ async fn let_in<S: Socket>(shared: &Shared, wire: &mut Wire<S>, connect: &Connec
         answer = asked => answer,
     };
     answer.map_err(|refusal| {
-        let code = match refusal {
-            Refusal::BadCredentials => ConnectAckReason::BadUserNameOrPassword,
-            Refusal::NotAuthorised => ConnectAckReason::NotAuthorized,
-            Refusal::Busy => ConnectAckReason::ServiceUnavailable,
+        let reason = match refusal {
+            Refusal::BadCredentials => Reason::BadCredentials,
+            Refusal::NotAuthorised => Reason::NotAuthorised,
+            Refusal::Busy => Reason::Busy,
         };
-        packet::put_connack(&mut wire.outbound, code, false);
+        connect.dialect.put_refusal(&mut wire.outbound, reason);
         End::Denied(refusal)
     })
 }
@@ -132,80 +128,29 @@ pub(super) async fn admit<S: Socket>(shared: &Shared, wire: &mut Wire<S>, connec
         () = shared.stop.cancelled() => return Err(End::Stopping),
         seat = claim.seat() => seat.ok_or(End::TakenOver)?,
     };
-    let name = (!assigned).then(|| format!("listener/{client_id}"));
-    let opened = if connect.clean_session {
-        open_clean(shared, &mut seat, name).await
-    } else {
-        open_persistent(shared, &mut seat, name.unwrap_or_default()).await
-    };
-    let present = match opened {
+    let session_present = match opening::open(shared, &mut seat, &client_id, &connect).await {
         Ok(present) => present,
         Err(Unopened::Ended(end)) => return Err(end),
         Err(Unopened::Ledger(error)) => {
             shared.complain(&error, "a session can't be opened");
-            return Err(refuse(wire, ConnectAckReason::ServiceUnavailable, "its session can't be opened"));
+            return Err(refuse(wire, connect.dialect, Reason::Unavailable, "its session can't be opened"));
         }
     };
-    packet::put_connack(&mut wire.outbound, ConnectAckReason::ConnectionAccepted, present);
+    let max_packet_bytes = if let Dialect::V5 { .. } = connect.dialect { wire.expect_version_5() } else { 0 };
+    let welcome = Welcome {
+        session_present,
+        assigned_client_id: assigned.then_some(&*client_id),
+        expiry: connect.expiry.filter(|expiry| *expiry == LONGEST_EXPIRY),
+        receive_maximum: u16::try_from(shared.limits.max_unacknowledged).unwrap_or(u16::MAX),
+        max_packet_bytes,
+        topic_alias_maximum: aliases::GREATEST,
+    };
+    connect.dialect.put_welcome(&mut wire.outbound, &welcome);
     let patience = (connect.keep_alive > 0).then(|| Duration::from_millis(1500) * u32::from(connect.keep_alive));
-    // A will of the connection's own length: a copy, so that it doesn't keep the whole CONNECT.
-    let will = connect.last_will.map(|will| Will { topic: Arc::from(&*will.topic), payload: bytes::Bytes::copy_from_slice(&will.message) });
-    Ok(Guest { client_id, seat, patience, will })
+    let Connect { dialect, will, .. } = *connect;
+    Ok(Guest { dialect, client_id, seat, patience, will })
 }
 
 fn assigned_client_id() -> String {
     format!("assigned-{:016x}", rand::random::<u64>())
-}
-
-/// Why there is no session.
-enum Unopened {
-    Ended(End),
-    Ledger(LedgerError),
-}
-
-impl From<LedgerError> for Unopened {
-    fn from(error: LedgerError) -> Self {
-        Self::Ledger(error)
-    }
-}
-
-/// Ends the session there was, once nothing of it is on its way any more.
-async fn open_clean(shared: &Shared, seat: &mut Seat, name: Option<String>) -> Result<bool, Unopened> {
-    drain(shared, seat).await.map_err(Unopened::Ended)?;
-    if let Some(name) = name {
-        shared.ledger.end_session(name).await?;
-    }
-    *seat.session = Some(Session::clean());
-    Ok(false)
-}
-
-/// Goes on with the session of the connection before, if that has something on its way, or else with what the ledger has.
-async fn open_persistent(shared: &Shared, seat: &mut Seat, name: String) -> Result<bool, Unopened> {
-    if let Some(session) = seat.session.as_mut()
-        && session.is_persistent()
-        && !session.is_spoiled()
-    {
-        session.pass_on();
-        return Ok(true);
-    }
-    drain(shared, seat).await.map_err(Unopened::Ended)?;
-    let stored = shared.ledger.open_session(name).await?;
-    let present = stored.present;
-    *seat.session = Some(Session::persistent(stored));
-    Ok(present)
-}
-
-/// Waits until everything of a persistent session is settled, and forgets it. Of a clean one nobody needs to know.
-async fn drain(shared: &Shared, seat: &mut Seat) -> Result<(), End> {
-    let leave = seat.leave().clone();
-    if let Some(session) = seat.session.as_mut().filter(|session| session.is_persistent()) {
-        tokio::select! {
-            biased;
-            () = leave.cancelled() => return Err(End::TakenOver),
-            () = shared.stop.cancelled() => return Err(End::Stopping),
-            () = session.drained() => {}
-        }
-    }
-    *seat.session = None;
-    Ok(())
 }

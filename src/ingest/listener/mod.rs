@@ -1,24 +1,33 @@
-//! The listener: sensors publish straight to forebay, by MQTT 3.1.1 at QoS 0 and 1.
+//! The listener: sensors publish straight to forebay, by MQTT 3.1.1 and 5, at QoS 0, 1 and 2.
 //!
 //! It is not a broker: a SUBSCRIBE is refused for each of its filters, and nothing is retained. Devices that need to hear
-//! something want a broker in front, and the client subscribes there. A message at QoS 2 closes the connection: 3.1.1 has
-//! no code for a refusal, and an acknowledgement would promise what is not kept. A will is a message at QoS 0.
+//! something want a broker in front, and the client subscribes there. A will is a message at QoS 0.
+//!
+//! What is rejected for good (too long, not to be decoded, of one series too many) is counted and acknowledged, by version 5
+//! with the reason, so that the sensor stops sending it. What can't be taken just now is not acknowledged: the sensor waits,
+//! or its connection is closed, and it sends it again.
 //!
 //! Owns: its sockets, the connections, and the sessions of connected sensors.
 //! Does not own: messages once handed in (the pump's), committed sessions (the ledger's).
-//! Invariants: PUBACK after the commit, in the order of arrival; one connection a client id; everything bounded:
-//! connections, packets, what is unacknowledged, unwritten or half received.
+//! Invariants: PUBACK and PUBREC after the commit of their message, PUBCOMP after the commit of its end, in the order of
+//! arrival; one connection a client id; everything bounded: connections, packets, what is unacknowledged, held, unwritten or
+//! half received, topic aliases, wills that are not due.
 //! On failure: an error costs the connection it happens on; the sockets stay open.
 //!
 //! `door` takes connections, `gate` knows who may publish, `packet` and `frame` say what bytes mean, `wire` moves them,
-//! `handshake` lets sensors in, `connection` serves them (`talk`), `seats` and `session` tell redeliveries from new messages.
+//! `handshake` lets sensors in (`opening` finds their session), `connection` serves them (`talk`, `messages`, `aliases`),
+//! `seats`, `session` and `owed` tell redeliveries from new messages.
 
+mod aliases;
 mod connection;
 mod door;
 mod error;
 mod frame;
 mod gate;
 mod handshake;
+mod messages;
+mod opening;
+mod owed;
 mod packet;
 mod seats;
 mod session;
@@ -46,12 +55,13 @@ pub use error::ListenerError;
 pub use gate::Gate;
 pub use state::{Counter, ListenerState};
 
-use super::{Content, Delivery, Intake, IntakeError};
+use super::{Content, Delivery, Intake, IntakeError, Message};
 use crate::clock::SharedClock;
 use crate::config;
 use crate::ledger::Ledger;
 use door::Door;
 use error::End;
+use packet::Will;
 use seats::Seats;
 
 /// Connections beyond the limit that are told so at the same time; further ones are just closed.
@@ -104,6 +114,8 @@ struct Shared {
     seats: Arc<Seats>,
     gate: Arc<Gate>,
     long_packets: Arc<Semaphore>,
+    /// Places for wills that are not due yet.
+    waiting_wills: Semaphore,
     begun: Instant,
     stop: CancellationToken,
 }
@@ -147,6 +159,7 @@ impl Listener {
             seats: Arc::default(),
             gate,
             long_packets: Arc::new(Semaphore::new(LONG_PACKETS_BYTES)),
+            waiting_wills: Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)),
             begun: Instant::now(),
             stop: CancellationToken::new(),
         };
@@ -168,6 +181,9 @@ impl Listener {
     /// # Errors
     /// None at present: what fails costs one connection.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), ListenerError> {
+        if let Err(error) = self.shared.ledger.leave_sessions().await {
+            tracing::warn!(%error, "sessions that should expire from now on do not");
+        }
         let (tls, accounts) = (self.shared.gate.tls().is_some(), self.shared.gate.asks_for_accounts());
         tracing::info!(addresses = ?self.addresses, tls, accounts, "the listener takes connections");
         if accounts && !tls && self.addresses.iter().any(|address| !address.ip().is_loopback()) {
@@ -255,6 +271,14 @@ impl Shared {
         } else {
             tracing::debug!(%peer, ?client_id, reason = %end, "a connection ended");
         }
+    }
+
+    /// Makes a will a message like any other at QoS 0.
+    fn execute(&self, will: Will) {
+        self.state.wills.increase();
+        let message = Message { topic: will.topic, payload: will.payload, qos: 0, retained: false, arrived: self.clock.now() };
+        // When the daemon stops there is nobody left to tell.
+        let _ = self.offer(Content::Message(message));
     }
 
     /// Hands in what nobody waits for; what finds no room is counted.

@@ -1,6 +1,6 @@
-//! Seats: one connection a client id, and the session it leaves behind for the next.
+//! Seats: one connection a client id, and what it leaves behind for the next.
 //!
-//! Owns: which connection holds which client id, and sessions between connections.
+//! Owns: which connection holds which client id, sessions between connections, and wills that are not due yet.
 //! Does not own: sessions in use; they are their connection's.
 //! Invariants: one holder a client id; who comes next gets the session only when the holder has let go of it, so that
 //! deliveries and marks keep their order; a seat that nobody holds or waits for is forgotten.
@@ -12,10 +12,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
+use super::packet::Will;
 use super::session::Session;
 
-/// The session that rests in a seat. Its lock is the seat itself, and queues who waits for it.
-type Rest = Arc<AsyncMutex<Option<Session>>>;
+/// What a connection leaves behind for the next of its client.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Its session, while something of it is on the way.
+    pub(super) session: Option<Session>,
+    /// Its will, if the next came before it was due.
+    pub(super) will: Option<Will>,
+}
+
+/// What rests in a seat. Its lock is the seat itself, and queues who waits for it.
+type Rest = Arc<AsyncMutex<Left>>;
 
 #[derive(Debug)]
 struct Place {
@@ -40,11 +50,11 @@ pub(super) struct Claim {
     takes_over: bool,
 }
 
-/// The seat itself, with the session that the holder before left.
+/// The seat itself, with what the holder before left.
 #[derive(Debug)]
 pub(super) struct Seat {
-    /// What is left for the next. Before `claim`, which counts who else is there when it is dropped.
-    pub(super) session: OwnedMutexGuard<Option<Session>>,
+    /// Before `claim`, which counts who else is there when it is dropped.
+    pub(super) left: OwnedMutexGuard<Left>,
     claim: Claim,
 }
 
@@ -82,12 +92,12 @@ impl Claim {
     /// Waits until the holder before has left; `None` if another one came meanwhile.
     pub(super) async fn seat(self) -> Option<Seat> {
         let rest = Arc::clone(self.rest.as_ref()?);
-        let session = tokio::select! {
+        let left = tokio::select! {
             biased;
             () = self.leave.cancelled() => return None,
-            session = rest.lock_owned() => session,
+            left = rest.lock_owned() => left,
         };
-        Some(Seat { session, claim: self })
+        Some(Seat { left, claim: self })
     }
 }
 
@@ -115,23 +125,23 @@ mod tests {
     use crate::ledger::StoredSession;
 
     fn persistent() -> Session {
-        Session::persistent(StoredSession { id: 3, ..StoredSession::default() })
+        Session::persistent(StoredSession { id: 3, ..StoredSession::default() }, None)
     }
 
     #[tokio::test]
     async fn the_next_gets_the_session_when_the_holder_lets_go() {
         let seats = Arc::new(Seats::default());
         let mut first = seats.claim("a".into()).seat().await.unwrap();
-        assert!(first.session.is_none() && !first.leave().is_cancelled());
+        assert!(first.left.session.is_none() && !first.leave().is_cancelled());
         let claim = seats.claim("a".into());
         assert!(claim.takes_over() && first.leave().is_cancelled());
         let waiting = tokio::spawn(claim.seat());
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        *first.session = Some(persistent());
+        first.left.session = Some(persistent());
         drop(first);
         let second = waiting.await.unwrap().unwrap();
-        assert!(second.session.as_ref().unwrap().is_persistent());
+        assert!(second.left.session.as_ref().unwrap().is_persistent());
         drop(second);
         assert_eq!(seats.len(), 0);
     }

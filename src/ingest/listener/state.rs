@@ -51,15 +51,15 @@ pub struct ListenerState {
     pub messages_qos0: Counter,
     /// Messages received at QoS 1, redelivered ones among them.
     pub messages_qos1: Counter,
-    /// Messages at QoS 2, which close the connection.
-    pub messages_qos2_refused: Counter,
+    /// Messages received at QoS 2, redelivered ones among them.
+    pub messages_qos2: Counter,
     /// Messages received again and not stored again.
     pub duplicates: Counter,
     /// Messages refused because they were too long.
     pub too_long: Counter,
     /// Messages at QoS 0 dropped because too much was waiting to be committed.
     pub qos0_refused: Counter,
-    /// Acknowledgements written.
+    /// Messages acknowledged, those at QoS 2 to the end.
     pub acknowledged: Counter,
     /// Wills that became messages.
     pub wills: Counter,

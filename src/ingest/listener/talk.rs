@@ -1,32 +1,42 @@
-//! What is said between CONNACK and the end: messages come, acknowledgements go, time runs.
+//! What is said between CONNACK and the end: packets come, acknowledgements go, time runs.
 
 use std::num::NonZeroU16;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use rmqtt_codec::types::Publish;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::aliases::Aliases;
 use super::error::End;
-use super::frame::{Frame, SAMPLE_BYTES};
+use super::frame::Frame;
 use super::handshake::Guest;
-use super::packet::{self, Incoming, QoS};
-use super::session::{Session, Settlement};
+use super::owed::{Owed, Settlement};
+use super::packet::{self, Dialect, Incoming, Reason};
+use super::session::Session;
 use super::wire::{Moved, Socket, Wire};
-use crate::ingest::{Content, Delivery, Message, Window};
+use crate::ingest::{Rejection, Window};
 
 /// Everything between CONNACK and the end.
 pub(super) async fn converse<S: Socket>(shared: &Shared, wire: &mut Wire<S>, guest: &mut Guest) -> End {
     let leave = guest.seat.leave().clone();
-    let Some(session) = guest.seat.session.as_mut() else { return End::Refused("it has no session") };
+    let Some(session) = guest.seat.left.session.as_mut() else { return End::Refused("it has no session") };
     let now = Instant::now();
-    let patience = guest.patience.unwrap_or(shared.limits.idle);
-    let window = Window::learning();
-    let mut talk = Talk { shared, wire, session, leave, window, patience, heard: now, wrote: now, stopping: None, long: None };
+    let mut talk = Talk {
+        shared,
+        wire,
+        dialect: guest.dialect,
+        session,
+        leave,
+        window: Window::learning(),
+        aliases: Aliases::default(),
+        patience: guest.patience.unwrap_or(shared.limits.idle),
+        heard: now,
+        wrote: now,
+        stopping: None,
+        long: None,
+    };
     loop {
         if let Err(end) = talk.step().await {
             return end;
@@ -40,13 +50,16 @@ struct Long {
     deadline: Instant,
 }
 
-struct Talk<'a, S> {
-    shared: &'a Shared,
-    wire: &'a mut Wire<S>,
-    session: &'a mut Session,
+/// One conversation; what becomes of messages is in `messages`.
+pub(super) struct Talk<'a, S> {
+    pub(super) shared: &'a Shared,
+    pub(super) wire: &'a mut Wire<S>,
+    pub(super) dialect: Dialect,
+    pub(super) session: &'a mut Session,
     /// Another connection of this client came.
-    leave: CancellationToken,
-    window: Window,
+    pub(super) leave: CancellationToken,
+    pub(super) window: Window,
+    pub(super) aliases: Aliases,
     /// How long it may be silent.
     patience: Duration,
     /// When bytes came last, or when we last did not listen.
@@ -107,9 +120,10 @@ impl<S: Socket> Talk<'_, S> {
         }
     }
 
-    /// Whether another packet may be taken.
+    /// Whether another packet may be taken. A sensor of version 5 knows how much may be under way, and is held to it; any
+    /// other is not read from beyond that. What waits for its release does not count then: that must be read.
     fn has_room(&self) -> bool {
-        let full = self.window.unacknowledged() >= self.shared.limits.max_unacknowledged;
+        let full = self.dialect == Dialect::V311 && self.session.unsettled_here() >= self.shared.limits.max_unacknowledged;
         self.stopping.is_none() && !full && !self.wire.is_stuffed()
     }
 
@@ -141,8 +155,10 @@ impl<S: Socket> Talk<'_, S> {
             let Some(frame) = self.wire.next_frame()? else { return Ok(()) };
             self.long = None;
             match frame {
-                Frame::Whole(packet) => self.take(packet::decode(packet)?, None).await?,
-                Frame::Shortened { packet, payload_bytes } => self.take(packet::decode(packet)?, Some(payload_bytes)).await?,
+                Frame::Whole(packet) => self.take(packet::decode(self.dialect, packet)?, None).await?,
+                Frame::Shortened { packet, payload_bytes } => {
+                    self.take(packet::decode(self.dialect, packet)?, Some(payload_bytes)).await?;
+                }
             }
         }
         Ok(())
@@ -152,97 +168,92 @@ impl<S: Socket> Talk<'_, S> {
         let outbound = &mut self.wire.outbound;
         match packet {
             Incoming::Publish(publish) => return self.publish(*publish, shortened_from).await,
+            Incoming::Release { packet_id } => return self.release(packet_id).await,
             Incoming::Ping => {
                 self.shared.state.pings.increase();
-                packet::put_pingresp(outbound);
+                self.dialect.put_pingresp(outbound);
             }
-            Incoming::Subscribe { packet_id, filters } => {
-                self.shared.state.subscriptions_refused.add(filters as u64);
-                packet::put_suback_refusing(outbound, packet_id, filters);
+            Incoming::Subscribe { packet_id, refusals } => {
+                self.shared.state.subscriptions_refused.add(refusals.len() as u64);
+                self.dialect.put_suback(outbound, packet_id, &refusals);
             }
-            Incoming::Unsubscribe { packet_id } => packet::put_unsuback(outbound, packet_id),
-            Incoming::Disconnect => return Err(End::Disconnected),
-            Incoming::Connect(_) => return Err(End::OutOfPlace("a second CONNECT")),
+            Incoming::Unsubscribe { packet_id, filters } => self.dialect.put_unsuback(outbound, packet_id, filters),
+            Incoming::Disconnect { with_will, expiry } => {
+                self.change_expiry(expiry)?;
+                return Err(End::Disconnected { with_will });
+            }
         }
         Ok(())
     }
 
-    async fn publish(&mut self, publish: Publish, shortened_from: Option<usize>) -> Result<(), End> {
-        if publish.qos == QoS::ExactlyOnce {
-            // 3.1.1 has no way to say so.
-            self.shared.state.messages_qos2_refused.increase();
-            return Err(End::OutOfPlace("a message at QoS 2, which is not supported yet"));
+    /// A session that was to end with the connection can't be made to stay (MQTT 5, 3.14.2.2.2).
+    fn change_expiry(&mut self, expiry: Option<Duration>) -> Result<(), End> {
+        let Some(expiry) = expiry else { return Ok(()) };
+        if self.session.expiry() == Some(Duration::ZERO) && !expiry.is_zero() {
+            return Err(End::OutOfPlace("a session that ends with its connection is to outlive it"));
         }
-        let payload_bytes = shortened_from.unwrap_or(publish.payload.len());
-        let too_long = payload_bytes > self.shared.limits.max_message_bytes;
-        let topic: Arc<str> = Arc::from(&*publish.topic);
-        let qos = publish.qos.value();
-        if too_long {
-            self.shared.state.too_long.increase();
-            // A copy, so that the sample doesn't keep the whole message.
-            let sample = Bytes::copy_from_slice(publish.payload.get(..SAMPLE_BYTES).unwrap_or(&publish.payload));
-            let reason = format!("{payload_bytes} bytes, {} are allowed", self.shared.limits.max_message_bytes);
-            let content = Content::Refused { topic, sample, qos, reason };
-            return match publish.packet_id {
-                None => self.shared.offer(content),
-                Some(packet_id) => {
-                    let hurry = self.window.published(Instant::now());
-                    let refusal = self.session.refusal(packet_id, content, hurry);
-                    self.hand_in(refusal).await?;
-                    self.session.note(None);
-                    Ok(())
-                }
-            };
-        }
-        // RETAIN from a sensor is for subscribers to come; to us the message is live.
-        let message = Message { topic, payload: publish.payload, qos, retained: false, arrived: self.shared.clock.now() };
-        match publish.packet_id {
-            None => self.shared.offer(Content::Message(message)),
-            Some(packet_id) => self.deliver(packet_id, publish.dup, message).await,
-        }
-    }
-
-    async fn deliver(&mut self, packet_id: NonZeroU16, dup: bool, message: Message) -> Result<(), End> {
-        let hurry = self.window.published(Instant::now());
-        let (delivery, mark) = self.session.delivery(packet_id, dup, message, hurry);
-        if matches!(delivery.content, Content::Duplicate { .. }) {
-            self.shared.state.duplicates.increase();
-        }
-        self.hand_in(delivery).await?;
-        self.session.note(mark);
+        self.session.set_expiry(Some(expiry));
         Ok(())
-    }
-
-    /// Waits while the waiting room is full: this holds the sensor back.
-    async fn hand_in(&mut self, delivery: Delivery) -> Result<(), End> {
-        self.shared.state.messages_qos1.increase();
-        tokio::select! {
-            biased;
-            sent = self.shared.intake.send(delivery) => sent.map_err(|_| End::Stopping),
-            () = self.leave.cancelled() => Err(End::TakenOver),
-            () = self.shared.stop.cancelled() => Err(End::Stopping),
-        }
     }
 
     /// Writes the acknowledgements of all that is settled, so that one write carries those of a batch.
     fn acknowledge(&mut self, first: Settlement) -> Result<(), End> {
         fail::fail_point!("listener.before_puback");
-        let mut acknowledged = 0;
+        let now = Instant::now();
         let mut next = Some(first);
         while let Some(settlement) = next {
             match settlement {
-                Settlement::Acknowledge(packet_id) => {
-                    packet::put_puback(&mut self.wire.outbound, packet_id);
-                    acknowledged += 1;
+                Settlement::Acknowledge { owed, packet_id, rejection } => {
+                    if self.answer(owed, packet_id, self.reason(rejection)) {
+                        self.window.acknowledged(1, now);
+                        self.shared.state.acknowledged.increase();
+                    }
                 }
                 Settlement::Earlier => {}
                 Settlement::NotTaken(reason) => return Err(End::NotTaken(reason)),
             }
             next = self.session.settled_already();
         }
-        self.window.acknowledged(acknowledged, Instant::now());
-        self.shared.state.acknowledged.add(acknowledged as u64);
         Ok(())
+    }
+
+    /// Writes one; whether its message is complete with it.
+    fn answer(&mut self, owed: Owed, packet_id: NonZeroU16, reason: Reason) -> bool {
+        let (dialect, outbound) = (self.dialect, &mut self.wire.outbound);
+        match owed {
+            Owed::Puback => {
+                dialect.put_puback(outbound, packet_id, reason);
+                true
+            }
+            Owed::Pubrec => {
+                dialect.put_pubrec(outbound, packet_id, reason);
+                if reason.is_error() {
+                    self.session.let_go(packet_id);
+                } else {
+                    self.window.asked(1);
+                }
+                reason.is_error()
+            }
+            Owed::Pubcomp => {
+                fail::fail_point!("listener.before_pubcomp");
+                dialect.put_pubcomp(outbound, packet_id, Reason::Success);
+                true
+            }
+            Owed::PubcompOfNothing => {
+                dialect.put_pubcomp(outbound, packet_id, Reason::UnknownId);
+                false
+            }
+        }
+    }
+
+    /// What a message is acknowledged with. Whatever is rejected would be again: the sensor must not send it for ever, so
+    /// that it is told success where the version has no words for the reason.
+    fn reason(&self, rejection: Option<Rejection>) -> Reason {
+        match (self.dialect, rejection) {
+            (Dialect::V311, _) | (_, None) => Reason::Success,
+            (_, Some(Rejection::Unreadable)) => Reason::Payload,
+            (_, Some(Rejection::BeyondLimits)) => Reason::Quota,
+        }
     }
 
     /// A packet that does not fit the ordinary buffer needs a share of the memory for long ones before it is read on.

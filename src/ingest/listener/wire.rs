@@ -77,6 +77,12 @@ impl<S: Socket> Wire<S> {
         Self { stream, framer: Framer::new(max_message_bytes), inbound, outbound, unflushed: false, likely_read: LEAST_READ }
     }
 
+    /// The peer speaks version 5; gives the longest packet that is read.
+    pub(super) fn expect_version_5(&mut self) -> u32 {
+        self.framer.expect_properties();
+        u32::try_from(self.framer.max_packet_bytes()).unwrap_or(u32::MAX)
+    }
+
     /// The next packet that is here.
     ///
     /// # Errors

@@ -2,8 +2,8 @@
 //!
 //! Owns: the simulated sensors, their connections, and what is sent but not acknowledged.
 //! Does not own: what becomes of the messages; it counts acknowledgements and nothing else.
-//! Invariants: every message holds a sensor and a number that no other has; a message with QoS 1 is sent again until it is
-//! acknowledged, whatever happens to connections; it counts as acknowledged once.
+//! Invariants: every message holds a sensor and a number that no other has; a message with QoS 1 or 2 is sent again until it
+//! is acknowledged, whatever happens to connections; it counts as acknowledged once.
 //! On failure: connects again; only a receiver that can't be reached at the start, or that refuses us, is an error.
 
 mod outbox;
@@ -46,7 +46,7 @@ pub struct Settings {
     pub rate: f64,
     /// How long to publish; `None`: until told to stop.
     pub duration: Option<Duration>,
-    /// 0 or 1.
+    /// 0, 1 or 2.
     pub qos: u8,
     /// Numbers in a message, one of which is its own number `seq`.
     pub readings_per_message: usize,
@@ -159,8 +159,7 @@ fn check(settings: &Settings) -> Result<(Target, Connect), SimError> {
     let wrong = |problem: &str| Err(SimError::Setting(problem.to_owned()));
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     match settings {
-        Settings { qos: 2, .. } => wrong("QoS 2 is not supported yet; use 0 or 1"),
-        Settings { qos: 3.., .. } => wrong("QoS is 0 or 1"),
+        Settings { qos: 3.., .. } => wrong("QoS is 0, 1 or 2"),
         Settings { sensors: 0, .. } => wrong("at least one sensor is needed"),
         Settings { readings_per_message: 0, .. } => wrong("a message holds at least one reading"),
         Settings { readings_per_message: 10_001.., .. } => wrong("a message holds at most 10000 readings"),

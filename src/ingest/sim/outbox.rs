@@ -4,8 +4,27 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::ingest::header::put_variable_length;
+
 /// DUP in a PUBLISH's first byte.
 const DUP: u8 = 0b1000;
+
+/// A message under way, with its number in the order of sending.
+#[derive(Debug, Clone)]
+enum Message {
+    /// Its frame, to be sent again.
+    Sent(u64, Bytes),
+    /// QoS 2: the receiver has it; what is to be sent again is its release.
+    Released(u64),
+}
+
+impl Message {
+    fn number(&self) -> u64 {
+        match self {
+            Self::Sent(number, _) | Self::Released(number) => *number,
+        }
+    }
+}
 
 /// Messages under way, by packet id, with the ids that are free. Ids are 1 to the window, so that a window of one uses
 /// one id over and over, which is the hardest case for a receiver.
@@ -13,13 +32,13 @@ const DUP: u8 = 0b1000;
 pub struct Outbox {
     qos: u8,
     free: VecDeque<u16>,
-    /// Place `id - 1` holds the frame under way with `id`, and its number.
-    under_way: Vec<Option<(u64, Bytes)>>,
+    /// Place `id - 1` holds the message under way with `id`.
+    under_way: Vec<Option<Message>>,
     sent: u64,
 }
 
 impl Outbox {
-    /// Room for `window` messages with QoS 1; without bound and memory with QoS 0.
+    /// Room for `window` messages with QoS 1 or 2; without bound and memory with QoS 0.
     pub fn new(qos: u8, window: u16) -> Self {
         Self { qos, free: (1..=window).collect(), under_way: vec![None; usize::from(window)], sent: 0 }
     }
@@ -39,7 +58,7 @@ impl Outbox {
         let begin = out.len();
         let id = if self.qos == 0 { None } else { self.free.pop_front() };
         out.put_u8(0x30 | self.qos << 1);
-        put_length(out, 2 + topic.len() + payload.len() + id.map_or(0, |_| 2));
+        put_variable_length(out, 2 + topic.len() + payload.len() + id.map_or(0, |_| 2));
         out.put_u16(u16::try_from(topic.len()).unwrap_or(u16::MAX));
         out.put_slice(topic.as_bytes());
         if let Some(id) = id {
@@ -49,17 +68,27 @@ impl Outbox {
         self.sent += 1;
         let number = self.sent;
         if let Some(place) = id.and_then(|id| self.place(id)) {
-            *place = out.get(begin..).map(|frame| (number, Bytes::copy_from_slice(frame)));
+            *place = out.get(begin..).map(|frame| Message::Sent(number, Bytes::copy_from_slice(frame)));
         }
     }
 
-    fn place(&mut self, id: u16) -> Option<&mut Option<(u64, Bytes)>> {
+    fn place(&mut self, id: u16) -> Option<&mut Option<Message>> {
         self.under_way.get_mut(usize::from(id).checked_sub(1)?)
     }
 
-    /// Takes a PUBACK; `false` if nothing was under way with `id`.
+    /// Takes a PUBREC, and appends the PUBREL to `out`, which it is owed in any case.
+    pub fn release(&mut self, id: u16, out: &mut BytesMut) {
+        if let Some(Some(message)) = self.place(id) {
+            *message = Message::Released(message.number());
+        }
+        put_release(out, id);
+    }
+
+    /// Takes a PUBACK, or at QoS 2 a PUBCOMP; `false` if no message with `id` waited for it.
     pub fn acknowledge(&mut self, id: u16) -> bool {
-        let known = self.place(id).and_then(Option::take).is_some();
+        let exactly_once = self.qos == 2;
+        let complete = |message: &mut Message| exactly_once == matches!(message, Message::Released(_));
+        let known = self.place(id).and_then(|place| place.take_if(complete)).is_some();
         if known {
             self.free.push_back(id);
         }
@@ -69,9 +98,14 @@ impl Outbox {
     /// Appends everything under way to `out` again, in the order it was first sent. A receiver that still knows our
     /// session is told that it is sent again; for another one it is new.
     pub fn resend(&self, session_present: bool, out: &mut BytesMut) {
-        let mut frames: Vec<&(u64, Bytes)> = self.under_way.iter().flatten().collect();
-        frames.sort_unstable_by_key(|(number, _)| *number);
-        for (_, frame) in frames {
+        let of_id = (1..).zip(&self.under_way);
+        let mut messages: Vec<(u16, &Message)> = of_id.filter_map(|(id, message)| message.as_ref().map(|message| (id, message))).collect();
+        messages.sort_unstable_by_key(|(_, message)| message.number());
+        for (id, message) in messages {
+            let Message::Sent(_, frame) = message else {
+                put_release(out, id);
+                continue;
+            };
             let begin = out.len();
             out.put_slice(frame);
             if let Some(first) = out.get_mut(begin).filter(|_| session_present) {
@@ -81,16 +115,10 @@ impl Outbox {
     }
 }
 
-/// MQTT 3.1.1, 2.2.3.
-fn put_length(out: &mut BytesMut, mut length: usize) {
-    loop {
-        let digit = (length & 0x7f) as u8;
-        length >>= 7;
-        out.put_u8(if length > 0 { digit | 0x80 } else { digit });
-        if length == 0 {
-            return;
-        }
-    }
+/// PUBREL.
+fn put_release(out: &mut BytesMut, id: u16) {
+    out.put_slice(&[0x62, 2]);
+    out.put_u16(id);
 }
 
 #[cfg(test)]
@@ -112,12 +140,12 @@ mod tests {
     #[test]
     fn messages_are_written_as_the_standard_says() {
         for length in [0, 1, 100, 127, 128, 20_000, 3_000_000] {
-            for qos in [0, 1] {
+            for qos in [0, 1, 2] {
                 let (payload, mut out) = (vec![b'x'; length], BytesMut::new());
                 Outbox::new(qos, 1).publish("a/b", &payload, &mut out);
                 let [message] = &read(&mut out)[..] else { panic!() };
                 assert_eq!((message.topic.as_str(), &message.payload[..]), ("a/b", &payload[..]));
-                assert_eq!((message.qos as u8, message.pkid, message.dup), (qos, u16::from(qos), false));
+                assert_eq!((message.qos as u8, message.pkid, message.dup), (qos, qos.min(1).into(), false));
             }
         }
     }
@@ -133,6 +161,23 @@ mod tests {
             assert!(outbox.is_empty());
         }
         assert!(read(&mut out).iter().all(|message| message.pkid == 1));
+    }
+
+    #[test]
+    fn at_qos_2_a_message_is_complete_when_its_release_is_confirmed() {
+        let (mut outbox, mut out) = (Outbox::new(2, 2), BytesMut::new());
+        outbox.publish("t", b"1", &mut out);
+        outbox.publish("t", b"2", &mut out);
+        assert!(!outbox.acknowledge(1), "it is not released");
+        out.clear();
+        outbox.release(1, &mut out);
+        assert_eq!(&out[..], b"\x62\x02\0\x01");
+        out.clear();
+        outbox.resend(true, &mut out);
+        assert_eq!(&out[..], b"\x62\x02\0\x01\x3c\x06\0\x01t\0\x022");
+        assert!(outbox.acknowledge(1) && !outbox.acknowledge(1) && !outbox.is_empty());
+        outbox.release(2, &mut out);
+        assert!(outbox.acknowledge(2) && outbox.is_empty());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::StreamExt;
-use rumqttc::mqttbytes::v4::{Connect, Packet};
+use rumqttc::mqttbytes::v4::{Connect, Packet, PubAck, PubComp, PubRec};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +46,7 @@ pub struct Publisher {
     payload: BytesMut,
     /// To be written.
     out: BytesMut,
-    acknowledged_qos: bool,
+    qos: u8,
     ever_connected: bool,
 }
 
@@ -120,7 +120,7 @@ impl Publisher {
             progress,
             payload: BytesMut::new(),
             out: BytesMut::new(),
-            acknowledged_qos: settings.qos > 0,
+            qos: settings.qos,
             ever_connected: false,
         }
     }
@@ -212,15 +212,16 @@ impl Publisher {
     }
 
     fn take(&mut self, incoming: Incoming) -> Result<(), WireError> {
-        match incoming {
-            Incoming::Packet(Packet::PubAck(ack)) if self.acknowledged_qos => {
-                if self.outbox.acknowledge(ack.pkid) {
+        match (incoming, self.qos) {
+            (Incoming::Packet(Packet::PubAck(PubAck { pkid, .. })), 1) | (Incoming::Packet(Packet::PubComp(PubComp { pkid })), 2) => {
+                if self.outbox.acknowledge(pkid) {
                     self.progress.acknowledged.fetch_add(1, Ordering::Relaxed);
                 }
-                Ok(())
             }
-            Incoming::Packet(Packet::PingResp) => Ok(()),
-            other => Err(WireError::Unexpected(other.name())),
+            (Incoming::Packet(Packet::PubRec(PubRec { pkid })), 2) => self.outbox.release(pkid, &mut self.out),
+            (Incoming::Packet(Packet::PingResp), _) => {}
+            (other, _) => return Err(WireError::Unexpected(other.name())),
         }
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::mqttbytes::v4::{ConnAck, ConnectReturnCode, Packet, PubAck, Publish};
+use rumqttc::mqttbytes::v4::{ConnAck, ConnectReturnCode, Packet, PubAck, PubComp, PubRec, PubRel, Publish};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -126,6 +126,37 @@ async fn qos_0_is_sent_without_acknowledgement() {
 }
 
 #[tokio::test]
+async fn at_qos_2_each_message_is_released_and_the_step_that_was_not_answered_is_repeated() {
+    let script = Script::start().await;
+    let (stop, progress) = (CancellationToken::new(), Arc::new(Progress::default()));
+    let settings = Settings { duration: None, qos: 2, ..settings(&script, 1, 0.0, 0) };
+    let simulation = tokio::spawn(run(settings.clone(), stop.clone(), Arc::clone(&progress)));
+    let mut peer = script.accept(false).await;
+    let sent = [message(&mut peer).await, message(&mut peer).await, message(&mut peer).await];
+    stop.cancel();
+    peer.send(Packet::PubRec(PubRec::new(1))).await;
+    assert_eq!(peer.next().await, Packet::PubRel(PubRel::new(1)));
+    assert_eq!(progress.outcome(&settings).acknowledged, 0);
+    drop(peer);
+    let mut peer = script.accept(true).await;
+    assert_eq!(peer.next().await, Packet::PubRel(PubRel::new(1)));
+    for lost in &sent[1..] {
+        let again = message(&mut peer).await;
+        assert_eq!((again.pkid, again.dup, &again.payload), (lost.pkid, true, &lost.payload));
+    }
+    for lost in &sent[1..] {
+        peer.send(Packet::PubRec(PubRec::new(lost.pkid))).await;
+        assert_eq!(peer.next().await, Packet::PubRel(PubRel::new(lost.pkid)));
+    }
+    for id in 1..=3 {
+        peer.send(Packet::PubComp(PubComp::new(id))).await;
+    }
+    assert_eq!(peer.next().await, Packet::Disconnect);
+    let outcome = simulation.await.unwrap().unwrap();
+    assert_eq!((outcome.sent, outcome.acknowledged), (3, 3));
+}
+
+#[tokio::test]
 async fn a_receiver_that_refuses_us_is_an_error_at_once() {
     let script = Script::start().await;
     let settings = settings(&script, 1, 1.0, 60_000);
@@ -141,8 +172,7 @@ async fn a_receiver_that_refuses_us_is_an_error_at_once() {
 async fn wrong_settings_are_refused_with_the_rule() {
     let good = Settings::default();
     for (settings, rule) in [
-        (Settings { qos: 2, ..good.clone() }, "QoS 2 is not supported yet"),
-        (Settings { qos: 7, ..good.clone() }, "0 or 1"),
+        (Settings { qos: 3, ..good.clone() }, "0, 1 or 2"),
         (Settings { sensors: 0, ..good.clone() }, "one sensor"),
         (Settings { readings_per_message: 0, ..good.clone() }, "one reading"),
         (Settings { window: 0, ..good.clone() }, "window"),

@@ -118,7 +118,8 @@ async fn very_many_losses_that_nobody_was_told_of_become_one() {
     let (_folder, ledger) = with_cuts(4).await;
     let many = |store: &mut super::super::store::Store| {
         store.transact(|tx, state| {
-            let insert = "insert into losses (instance, first_seq, last_seq, readings, reason, noted, detail) values (?1, 0, 0, 0, 'rebuilt', 1, '')";
+            let insert = "insert into losses (instance, first_seq, last_seq, readings, reason, noted, detail) \
+                          values (?1, 0, 0, 0, 'rebuilt', 1, '')";
             (0..999).try_for_each(|_| tx.execute(insert, [state.identity.instance.as_str()]).map(|_| ()))?;
             Ok(())
         })

@@ -112,12 +112,19 @@ async fn a_large_journal_is_sealed_and_goes_as_a_cut() {
     let mut rig = Rig::new(settings(12, WhenFull::DropOldest));
     rig.commit(10_000).await;
     let mut situation = rig.round().await;
-    for _ in 0..3 {
+    // While room is being made nothing comes in, and what is hot is not dropped.
+    assert!(rig.space.refusal().is_some_and(|why| why.ends_with("room is being made")) == (situation.used > 12 * MIB));
+    for _ in 0..1000 {
+        if rig.space.refusal().is_none() && rig.books().hot == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
         situation = rig.round().await;
     }
     let books = rig.books();
     assert!(books.hot == 0 && books.dropped + books.sealed == 10_000, "{books:?}");
     assert!(situation.used <= 12 * MIB, "{situation:?}");
+    assert!(rig.reader().losses(10).unwrap().iter().all(|status| status.loss.detail.starts_with("cut ")));
     assert_eq!(rig.space.refusal(), None);
 }
 

@@ -65,9 +65,8 @@ impl Collector {
     fn token(&self) -> Result<Option<HeaderValue>, String> {
         let Some(file) = &self.token_file else { return Ok(None) };
         let token = secrets::read(file).map_err(|error| format!("upstream.token_file: {}", explain(&error)))?;
-        let header = format!("Bearer {}", token.reveal().trim()).try_into();
-        let mut header: HeaderValue =
-            header.map_err(|_| format!("upstream.token_file \"{}\": what is in it can't be a token", file.display()))?;
+        let no_token = |_| format!("upstream.token_file \"{}\": what is in it can't be a token", file.display());
+        let mut header = HeaderValue::try_from(format!("Bearer {}", token.reveal().trim())).map_err(no_token)?;
         header.set_sensitive(true);
         Ok(Some(header))
     }
@@ -93,6 +92,7 @@ impl Collector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upload::tests::private;
 
     fn settings(url: &str) -> config::Upstream {
         config::Upstream { url: url.to_owned(), ..config::Upstream::default() }
@@ -113,15 +113,15 @@ mod tests {
         let file = folder.path().join("token");
         let with_token = config::Upstream { token_file: Some(file.clone()), ..settings("https://lake.example/") };
         assert!(Collector::new(&with_token).err().unwrap().to_string().contains("token"));
-        crate::disk::write_atomically(&file, b"first\n").unwrap();
+        private(&file, "first\n");
         let (collector, _) = Collector::new(&with_token).unwrap();
         for token in ["first", "second"] {
-            crate::disk::write_atomically(&file, format!("{token}\n").as_bytes()).unwrap();
+            private(&file, &format!("{token}\n"));
             let request = collector.request(Method::HEAD, "x", None).unwrap();
             assert_eq!(request.headers()[AUTHORIZATION], format!("Bearer {token}"));
             assert!(!format!("{request:?}").contains(token));
         }
-        crate::disk::write_atomically(&file, b"two\nlines").unwrap();
+        private(&file, "two\nlines");
         let error = collector.request(Method::HEAD, "x", None).unwrap_err().to_string();
         assert!(error.contains("token") && !error.contains("lines"), "{error}");
     }

@@ -116,11 +116,12 @@ pub fn builder(connector: Connector) -> AmazonS3Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upload::tests::private;
 
     fn read(text: &str) -> Result<AwsCredential, String> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("keys");
-        crate::disk::write_atomically(&file, text.as_bytes()).unwrap();
+        private(&file, text);
         read_file(&file)
     }
 

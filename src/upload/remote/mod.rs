@@ -57,7 +57,7 @@ impl Remote {
     pub fn s3(settings: &config::Upstream, pace: Arc<Pace>) -> Result<Self, UploadError> {
         let (s3, client) = S3::new(settings)?;
         let shown = settings.endpoint.iter().fold(settings.url.clone(), |shown, endpoint| format!("{shown} at {endpoint}"));
-        Ok(Self { wire: Wire::new(client, pace), place: Place::S3(s3), shown })
+        Ok(Self { wire: Wire::new(client, settings, pace), place: Place::S3(s3), shown })
     }
 
     /// The collector that `settings` name.
@@ -67,7 +67,7 @@ impl Remote {
     pub fn collector(settings: &config::Upstream, pace: Arc<Pace>) -> Result<Self, UploadError> {
         let (collector, client) = Collector::new(settings)?;
         let shown = collector.shown();
-        Ok(Self { wire: Wire::new(client, pace), place: Place::Collector(collector), shown })
+        Ok(Self { wire: Wire::new(client, settings, pace), place: Place::Collector(collector), shown })
     }
 
     async fn ask(&self, method: Method, key: &str) -> Result<Reply, UpstreamError> {

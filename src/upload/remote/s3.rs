@@ -270,6 +270,7 @@ fn element<'a>(xml: &'a str, name: &str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upload::tests::private;
 
     fn settings(url: &str) -> config::Upstream {
         config::Upstream { url: url.to_owned(), region: Some("eu-central-1".to_owned()), ..config::Upstream::default() }
@@ -305,7 +306,7 @@ mod tests {
     async fn a_code_says_more_than_a_status() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("keys");
-        crate::disk::write_atomically(&file, b"aws_access_key_id = AK\naws_secret_access_key = SK").unwrap();
+        private(&file, "aws_access_key_id = AK\naws_secret_access_key = SK");
         let (s3, _) = S3::new(&config::Upstream { credentials_file: Some(file), ..settings("s3://lake") }).unwrap();
         let said = |status: u16, code: &str| {
             let xml = format!("<Error><Code>{code}</Code><Message>so it is</Message></Error>");

@@ -1,21 +1,22 @@
 //! HTTP as the remote upstreams speak it: one client that follows no redirects and hurries no slow link, and replies of
 //! which no more is read than is of use.
 
+use std::error::Error;
+use std::io;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::HeaderMap;
-use reqwest::{Certificate, Client, Request, Response, StatusCode, Url, redirect, retry};
+use reqwest::{Client, Request, Response, StatusCode, Url, redirect, retry};
 use sha2::{Digest as _, Sha256};
 
 use super::outgoing::outgoing;
 use crate::config;
 use crate::error::explain;
 use crate::model::Digest;
-use crate::tls;
+use crate::tls::{self, ClientFiles};
 use crate::upload::UploadError;
 use crate::upload::pace::Pace;
 use crate::upload::upstream::{Body, UpstreamError};
@@ -67,12 +68,15 @@ pub fn client(settings: &config::Upstream, target: &Url, purpose: Use) -> Result
     if loopback {
         builder = builder.no_proxy();
     }
-    if let Some(file) = &settings.ca_file {
-        builder = builder.tls_certs_only(authorities(file)?);
-    } else if target.scheme() == "http" {
+    builder = match target.scheme() {
         // A machine without any authorities can do without them here.
-        builder = builder.tls_certs_only([]);
-    }
+        "http" => builder.tls_certs_only([]),
+        _ => {
+            let files = ClientFiles { ca: settings.ca_file.clone(), ..ClientFiles::default() };
+            let tls = tls::client_config(&files).map_err(|error| UploadError::Config(format!("upstream: {}", explain(&error))))?;
+            builder.tls_backend_preconfigured(tls)
+        }
+    };
     builder.build().map_err(|error| UploadError::Config(format!("upstream \"{}\": {}", shown(target), explain(&error))))
 }
 
@@ -89,13 +93,6 @@ fn check(settings: &config::Upstream, target: &Url, loopback: bool) -> Result<()
         ""
     };
     if problem.is_empty() { Ok(()) } else { Err(UploadError::Config(format!("upstream \"{}\": {problem}", shown(target)))) }
-}
-
-fn authorities(file: &Path) -> Result<Vec<Certificate>, UploadError> {
-    let config = |why: String| UploadError::Config(format!("upstream.ca_file \"{}\": {why}", file.display()));
-    let pem = std::fs::read(file).map_err(|error| config(error.to_string()))?;
-    let found = Certificate::from_pem_bundle(&pem).map_err(|error| config(explain(&error)))?;
-    if found.is_empty() { Err(config("there is no certificate in it".to_owned())) } else { Ok(found) }
 }
 
 fn is_loopback(target: &Url) -> bool {
@@ -118,18 +115,33 @@ fn shown(target: &Url) -> String {
 pub struct Wire {
     client: Client,
     pace: Arc<Pace>,
+    trusted: String,
 }
 
 impl Wire {
-    /// Requests by `client`; what they carry goes out at `pace`.
-    pub fn new(client: Client, pace: Arc<Pace>) -> Self {
-        Self { client, pace }
+    /// Requests by `client`, which was made of `settings`; what they carry goes out at `pace`.
+    pub fn new(client: Client, settings: &config::Upstream, pace: Arc<Pace>) -> Self {
+        let trusted = settings.ca_file.as_ref().map_or_else(|| "the system's".to_owned(), |ca| format!("those in {}", ca.display()));
+        Self { client, pace, trusted }
+    }
+
+    /// What went wrong, in the words of TLS where it was that.
+    fn told(&self, error: reqwest::Error) -> String {
+        let error = error.without_url();
+        let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
+        while let Some(one) = cause {
+            if let Some(fault) = one.downcast_ref::<io::Error>().and_then(|error| tls::fault(error, &self.trusted)) {
+                return fault;
+            }
+            cause = one.source();
+        }
+        explain(&error)
     }
 
     /// Sends a request without a body.
     pub async fn ask(&self, request: Request) -> Result<Reply, UpstreamError> {
         let answer = self.client.execute(request).await;
-        answer.map(Reply::new).map_err(|error| UpstreamError::Transient(explain(&error.without_url())))
+        answer.map(Reply::new).map_err(|error| UpstreamError::Transient(self.told(error)))
     }
 
     /// Sends `request` with `body`, which goes under `key`.
@@ -146,7 +158,7 @@ impl Wire {
         }
         answer.map(Reply::new).map_err(|error| {
             let surely_not_sent = error.is_connect() || error.is_builder();
-            let text = explain(&error.without_url());
+            let text = self.told(error);
             if surely_not_sent { UpstreamError::Transient(text) } else { UpstreamError::Ambiguous(text) }
         })
     }
@@ -256,16 +268,8 @@ mod tests {
 
     #[test]
     fn authorities_that_can_t_be_read_are_a_configuration_error_that_names_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("ca.pem");
-        let settings = config::Upstream { ca_file: Some(file.clone()), ..config::Upstream::default() };
-        for content in [None, Some(""), Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")] {
-            if let Some(content) = content {
-                std::fs::write(&file, content).unwrap();
-            }
-            let text = refused("https://lake.example/", &settings);
-            assert!(text.contains("ca.pem") || text.contains("certificate"), "{content:?}: {text}");
-        }
+        let settings = config::Upstream { ca_file: Some("/nonexistent/ca.pem".into()), ..config::Upstream::default() };
+        assert!(refused("https://lake.example/", &settings).contains("/nonexistent/ca.pem"));
     }
 
     #[test]

@@ -9,3 +9,13 @@ mod reconcile;
 mod remote;
 mod server;
 mod shipments;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+/// Writes a file that only we may read, as secrets must be kept.
+pub(super) fn private(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}

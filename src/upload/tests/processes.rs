@@ -5,8 +5,8 @@ use std::ops::Deref;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use super::private;
 use crate::config;
-use crate::disk;
 
 #[path = "../../../tests/support/moto.rs"]
 mod moto;
@@ -19,7 +19,7 @@ pub struct Moto {
 impl Moto {
     pub fn start(bucket: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        disk::write_atomically(&folder.path().join("keys"), b"aws_access_key_id = AK\naws_secret_access_key = SK\n").unwrap();
+        private(&folder.path().join("keys"), "aws_access_key_id = AK\naws_secret_access_key = SK\n");
         Self { server: moto::Moto::start(bucket), folder }
     }
 
@@ -52,7 +52,7 @@ pub struct ReferenceCollector {
 impl ReferenceCollector {
     pub fn start(folder: &Path) -> Self {
         let token_file = folder.join("token");
-        disk::write_atomically(&token_file, b"open-sesame\n").unwrap();
+        private(&token_file, "open-sesame\n");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/collector.py");
         let mut command = Command::new("python3");
         command.arg(script).arg(folder.join("lake")).args(["--port", "0", "--token-file"]).arg(&token_file);

@@ -12,10 +12,13 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::private;
 use crate::config;
 use crate::model::Digest;
+use crate::tls::minted::Authority;
 
 /// What goes wrong with a put.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,9 +128,8 @@ impl Server {
     async fn start(shows: Option<Shows>) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let acceptor = shows.map(|shows| acceptor(shows, folder.path()));
-        let secret = |name, text: &str| crate::disk::write_atomically(&folder.path().join(name), text.as_bytes()).unwrap();
-        secret("keys", "aws_access_key_id = AK\naws_secret_access_key = SK\n");
-        secret("token", "open-sesame\n");
+        private(&folder.path().join("keys"), "aws_access_key_id = AK\naws_secret_access_key = SK\n");
+        private(&folder.path().join("token"), "open-sesame\n");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = State {
@@ -166,7 +168,7 @@ impl Server {
     }
 
     fn ca_file(&self) -> Option<PathBuf> {
-        self.tls.then(|| self.folder.path().join("ca.pem"))
+        self.tls.then(|| self.folder.path().join("ours.pem"))
     }
 
     /// The settings that lead here as to a collector.
@@ -365,26 +367,18 @@ fn digest_lines(digest: Digest) -> String {
     format!("repr-digest: sha-256=:{text}:\r\nx-amz-checksum-sha256: {text}\r\n")
 }
 
-/// An acceptor with a certificate for this machine; its authority is written to `ca.pem`.
+/// An acceptor with a certificate for this machine; its authority is in `ours.pem`.
 fn acceptor(shows: Shows, folder: &Path) -> TlsAcceptor {
-    let authority = |name: &str| {
-        let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap()
+    let (ours, foreign) = (Authority::new(folder, "ours"), Authority::new(folder, "foreign"));
+    let years = |years| ours.sign_for("server", years, &["127.0.0.1"]);
+    let pair = match shows {
+        Shows::Good => ours.sign("server"),
+        Shows::Foreign => foreign.sign("server"),
+        Shows::Expired => years((2000, 2020)),
+        Shows::Early => years((4000, 4096)),
     };
-    let (ours, foreign) = (authority("ours"), authority("foreign"));
-    std::fs::write(folder.join("ca.pem"), ours.pem()).unwrap();
-    let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-    match shows {
-        Shows::Good | Shows::Foreign => {}
-        Shows::Expired => params.not_after = rcgen::date_time_ymd(2020, 1, 1),
-        Shows::Early => params.not_before = rcgen::date_time_ymd(4000, 1, 1),
-    }
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = params.signed_by(&key, if shows == Shows::Foreign { &foreign } else { &ours }).unwrap();
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let chain = vec![CertificateDer::from_pem_file(&pair.cert).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();
     let config = ServerConfig::builder_with_provider(crate::tls::provider()).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
-    TlsAcceptor::from(Arc::new(config))
+    TlsAcceptor::from(Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap()))
 }

@@ -71,6 +71,19 @@ async fn each_kind_of_stranger_gets_the_code_of_the_standard() {
 }
 
 #[tokio::test]
+async fn by_version_5_too() {
+    let house = House::new();
+    let (bench, _data) = house.bench(|_| {}).await;
+    for (username, password, code) in [(Some("pump"), "right", 0), (Some("pump"), "wrong", 0x86), (None, "", 0x87)] {
+        let login = username.map(|name| [field(name.as_bytes()), field(password.as_bytes())].concat()).unwrap_or_default();
+        let flags = if username.is_some() { 0xc2 } else { 2 };
+        let mut sensor = Sensor::dial(bench.address).await;
+        sensor.send(&packet(0x10, &[b"\0\x04MQTT\x05", &[flags], &[0, 0, 0], &field(b"one"), &login])).await;
+        assert_eq!(sensor.read().await.expect("a CONNACK")[3], code);
+    }
+}
+
+#[tokio::test]
 async fn who_names_no_account_may_come_where_that_is_allowed_and_a_wrong_password_may_not() {
     let house = House::new();
     let (bench, _data) = house.bench(|settings| settings.anonymous = true).await;

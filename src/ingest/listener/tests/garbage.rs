@@ -26,16 +26,47 @@ impl Dice {
 
 /// A stream that begins well.
 fn good_stream(dice: &mut Dice) -> Vec<u8> {
+    if dice.below(2) == 0 {
+        return good_stream_v5(dice);
+    }
     let mut stream = connect_packet("fuzz", dice.below(2) == 0, 10, (dice.below(2) == 0).then_some(("w", "off")));
     for _ in 0..dice.below(6) {
         let (topic, payload) = (dice.bytes(12), dice.bytes(40));
-        stream.extend(match dice.below(6) {
+        stream.extend(match dice.below(8) {
             0 => vec![0xc0, 0],
             1 => packet(0x82, &[&[0, 1], &field(&topic), &[1]]),
             2 => packet(0xa2, &[&[0, 1], &field(b"x")]),
             3 => publish_packet(Some(dice.roll() as u16), true, b"t/a", &payload),
             4 => publish_packet(None, false, &topic, &payload),
+            5 => packet(0x34 | (dice.roll() as u8 & 8), &[&field(b"t"), &[0, dice.roll() as u8], &payload]),
+            6 => packet(0x62, &[&[0, dice.roll() as u8]]),
             _ => publish_packet(Some(1), false, b"t", &vec![b'x'; dice.below(200_000)]),
+        });
+    }
+    stream
+}
+
+/// The same of version 5, with properties that may be right.
+fn good_stream_v5(dice: &mut Dice) -> Vec<u8> {
+    let expiry = expiry(dice.below(3) as u32);
+    let mut stream = connect_packet_v5("fuzz", dice.below(2) == 0, if dice.below(2) == 0 { &expiry } else { &[] });
+    for _ in 0..dice.below(8) {
+        let (topic, payload, id) = (dice.bytes(3), dice.bytes(40), dice.below(4) as u8);
+        let properties = match dice.below(5) {
+            0 => vec![0x23, 0, dice.below(40) as u8],
+            1 => [&[0x26][..], &field(&topic), &field(&payload)].concat(),
+            2 => vec![0x02, 0, 0, 0, 9, 0x01, 1],
+            3 => dice.bytes(20),
+            _ => vec![],
+        };
+        stream.extend(match dice.below(8) {
+            0 => vec![0xc0, 0],
+            1 => packet(0x82, &[&[0, id], &[0], &field(b"a/#"), &[1]]),
+            2 => packet(0xa2, &[&[0, id], &[0], &field(b"x")]),
+            3 => packet(0x62, &[&[0, id]]),
+            4 => packet(0xe0, &[&[dice.roll() as u8 & 4], &[5], &expiry]),
+            5 => publish_packet_v5(2, 1, false, b"t", &properties, &vec![b'x'; dice.below(200_000)]),
+            _ => publish_packet_v5(dice.below(3) as u8, id.into(), dice.below(2) == 0, &topic, &properties, &payload),
         });
     }
     stream

@@ -1,10 +1,13 @@
 //! The listener against a real ledger, a pump that the test holds in its hand, and sensors that speak raw bytes.
 
 mod access;
+mod exactly_once;
 mod garbage;
 mod limits;
 mod protocol;
 mod sessions;
+mod version5;
+mod wills;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -43,7 +46,11 @@ struct Bench {
 }
 
 fn open_ledger(folder: &Path) -> Ledger {
-    Ledger::open(folder, Open { host_id: "host".to_owned(), clock: Arc::new(SystemClock) }).unwrap()
+    open_ledger_with(folder, Arc::new(SystemClock))
+}
+
+fn open_ledger_with(folder: &Path, clock: SharedClock) -> Ledger {
+    Ledger::open(folder, Open { host_id: "host".to_owned(), clock }).unwrap()
 }
 
 fn settings() -> config::Listener {
@@ -163,7 +170,8 @@ fn text(content: &Content) -> String {
         Content::Message(message) => String::from_utf8_lossy(&message.payload).into_owned(),
         Content::Duplicate { .. } => "=".to_owned(),
         Content::Refused { reason, .. } => format!("refused: {reason}"),
-        Content::Readings(_) | Content::Mark => panic!("the listener decodes nothing, and each of its marks has a message"),
+        Content::Mark => "released".to_owned(),
+        Content::Readings(_) => panic!("the listener decodes nothing"),
     }
 }
 
@@ -196,6 +204,25 @@ fn connect_packet(client_id: &str, clean: bool, keep_alive: u16, will: Option<(&
     packet(0x10, &fields.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
+/// CONNECT of version 5 with these properties.
+fn connect_packet_v5(client_id: &str, clean: bool, properties: &[u8]) -> Vec<u8> {
+    let flags = if clean { 2 } else { 0 };
+    let length = properties.len() as u8;
+    packet(0x10, &[b"\0\x04MQTT\x05", &[flags], &[0, 0], &[length], properties, &field(client_id.as_bytes())])
+}
+
+/// A session expiry interval, as a property.
+fn expiry(seconds: u32) -> Vec<u8> {
+    [&[0x11][..], &seconds.to_be_bytes()].concat()
+}
+
+/// A message of version 5 to topic `topic`.
+fn publish_packet_v5(qos: u8, packet_id: u16, dup: bool, topic: &[u8], properties: &[u8], payload: &[u8]) -> Vec<u8> {
+    let first_byte = 0x30 | qos << 1 | if dup { 8 } else { 0 };
+    let id = if qos == 0 { vec![] } else { packet_id.to_be_bytes().to_vec() };
+    packet(first_byte, &[&field(topic), &id, &[properties.len() as u8], properties, payload])
+}
+
 fn publish_packet(packet_id: Option<u16>, dup: bool, topic: &[u8], payload: &[u8]) -> Vec<u8> {
     let first_byte = 0x30 | if packet_id.is_some() { 2 } else { 0 } | if dup { 8 } else { 0 };
     let id = packet_id.map(|id| id.to_be_bytes().to_vec()).unwrap_or_default();
@@ -220,6 +247,25 @@ impl Sensor {
         let connack = sensor.read().await.expect("a CONNACK");
         assert_eq!((connack[0], connack[1], connack[3]), (0x20, 2, 0), "{connack:x?}");
         (sensor, connack[2] == 1)
+    }
+
+    /// The same by version 5.
+    async fn connect_v5(bench: &Bench, client_id: &str, clean: bool, properties: &[u8]) -> (Self, bool) {
+        let mut sensor = Self::dial(bench.address).await;
+        sensor.send(&connect_packet_v5(client_id, clean, properties)).await;
+        let connack = sensor.read().await.expect("a CONNACK");
+        assert_eq!((connack[0], connack[3]), (0x20, 0), "{connack:x?}");
+        (sensor, connack[2] == 1)
+    }
+
+    /// Publishes at QoS 2 by 3.1.1.
+    async fn publish_once(&mut self, packet_id: u16, dup: bool, payload: &str) {
+        let first_byte = 0x34 | if dup { 8 } else { 0 };
+        self.send(&packet(first_byte, &[&field(b"s/t"), &packet_id.to_be_bytes(), payload.as_bytes()])).await;
+    }
+
+    async fn release(&mut self, packet_id: u16) {
+        self.send(&packet(0x62, &[&packet_id.to_be_bytes()])).await;
     }
 
     async fn send(&mut self, bytes: &[u8]) {
@@ -258,6 +304,13 @@ impl Sensor {
             let [high, low] = id.to_be_bytes();
             self.expect(&[0x40, 2, high, low]).await;
         }
+    }
+
+    /// The listener says why it closes the connection, and does.
+    async fn expect_disconnect(&mut self, reason: u8) {
+        let packet = self.read().await.expect("a DISCONNECT");
+        assert_eq!((packet[0], packet[2]), (0xe0, reason), "{packet:x?} {}", String::from_utf8_lossy(&packet));
+        self.expect_closed().await;
     }
 
     async fn expect_closed(&mut self) {
