@@ -12,7 +12,7 @@ use crate::certificates::{Authority, Pair};
 use crate::support::{Gateway, Mosquitto, PATIENCE, PROGRAM, free_port};
 
 /// The versions of MQTT that sensors speak to the listener, as paho and `mosquitto_pub` name them.
-pub const PROTOCOLS: &[(&str, &str)] = &[("311", "mqttv311")];
+pub const PROTOCOLS: &[(&str, &str)] = &[("311", "mqttv311"), ("5", "mqttv5")];
 
 const QUIET: &str = "[engine]\nenabled = false\n[journal]\ncommit_interval = \"50ms\"\n";
 

@@ -4,7 +4,7 @@ use argon2::password_hash::{PasswordHashString, PasswordHasher as _, PasswordVer
 use argon2::{Algorithm, Argon2, Params, Version};
 
 /// One of the settings that OWASP holds to be equally strong, and the one that takes least memory: 7 MiB for a moment, of
-/// a daemon that has 60. A Pi 3 takes a quarter of a second for it.
+/// a daemon that has 60. A PC takes 20 ms for it.
 const MEMORY_KIB: u32 = 7 << 10;
 const PASSES: u32 = 5;
 
