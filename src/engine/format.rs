@@ -2,8 +2,9 @@
 //!
 //! JSON is an array of objects, one a row, as `sqlite3 -json` and `duckdb -json` print it and dashboards expect it;
 //! JSON lines are the same objects, one a line; CSV has a header and quotes as RFC 4180 says, with bare line feeds;
-//! Arrow is an IPC stream, Parquet a file with the same columns. Times are RFC 3339 in UTC with six digits, numbers are numbers (also the wide ones that a sum
-//! gives), NaN and the infinities are null in JSON, and a null is an empty field in CSV.
+//! Arrow is an IPC stream, Parquet a file with the same columns. Times are RFC 3339 in UTC with six digits, numbers are
+//! numbers (also the wide ones that a sum gives), NaN and the infinities are null in JSON, and a null is an empty field in
+//! CSV.
 
 use serde::{Deserialize, Serialize};
 

@@ -119,7 +119,8 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, UpstreamError>>;
 /// A place that takes cuts. Keys are relative, `/`-separated, and made of our own names alone.
 pub trait Upstream: Send + Sync {
     /// Puts `body` under `key` if nothing is there. What is there is compared by digest, never replaced; it is looked at
-    /// before anything is sent, so that a repetition costs a question and no body. When this returns a [`Put`], the bytes are durable, complete and equal to the digest; a reader never sees a part of them.
+    /// before anything is sent, so that a repetition costs a question and no body. When this returns a [`Put`], the bytes
+    /// are durable, complete and equal to the digest; a reader never sees a part of them.
     fn put_new<'a>(&'a self, key: &'a str, body: Body) -> Answer<'a, Put>;
 
     /// The digest of what is stored under `key`, if anything is.
