@@ -43,9 +43,10 @@
 //! Rooms import those before them and never those after: model, config, ledger, ingest, segment, upload, retention, engine,
 //! range, status, api, daemon, cli. Below them all is the base, which imports the model and no other room: [`disk`] (what
 //! makes a file durable), [`owner`] (a thread that owns a blocking resource), [`tasks`] (the supervisor), [`space`] (whether
-//! readings are taken), [`clock`], [`error`], [`memory`], [`failpoints`], TLS and the pauses between attempts. Third-party
-//! names are fenced: SQLite is spoken in `ledger` alone, DuckDB in `engine`, MQTT in `ingest`, Parquet in `segment`, object
-//! stores in `upload`, HTTP servers in `api`. A test checks it.
+//! readings are taken), [`clock`], [`error`], [`memory`], [`failpoints`], [`secrets`], [`tls`], what is read again when its
+//! files change, what strangers do wrong at a door, and the pauses between attempts. Third-party names are fenced: SQLite is
+//! spoken in `ledger` alone, DuckDB in `engine`, MQTT in `ingest`, Parquet in `segment`, object stores in `upload`, HTTP
+//! servers in `api`. A test checks it.
 //!
 //! # Invariants
 //!

@@ -44,6 +44,10 @@ pub async fn bind(settings: &config::Api) -> Result<Bound, ApiError> {
     for address in &settings.http {
         tcp.extend(bind_tcp(address, token.is_some()).await?);
     }
+    let reaches_others = |socket: &TcpListener| socket.local_addr().is_ok_and(|address| !address.ip().is_loopback());
+    if tls.is_none() && tcp.iter().any(reaches_others) {
+        tracing::warn!("the token crosses the network in the clear; set api.tls_cert and tls_key");
+    }
     let unix = bind_unix(&settings.socket)?;
     Ok(Bound { unix, tcp, token, tls })
 }

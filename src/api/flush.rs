@@ -26,7 +26,8 @@ const USUAL_WAIT: Duration = Duration::from_secs(30);
 /// A request does not stay longer; ask again.
 const MAX_WAIT: Duration = Duration::from_secs(600);
 
-/// How often to look, and to wake the uploader so that it does not wait for its own next attempt.
+/// How often to look, and to wake the uploader so that it does not wait for its own next attempt. Where upstream asked for
+/// patience or refuses, it was overridden once, and that has to do.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long to wait.
@@ -57,6 +58,9 @@ pub(super) async fn flush(State(hall): State<Arc<Hall>>, body: Body) -> Result<J
     let wait = request.wait.map_or(USUAL_WAIT, |Period(wait)| wait).min(MAX_WAIT);
     let end = Instant::now() + wait;
     hall.rooms.sealer.seal_now(Demand::Flush).await.map_err(not_sealed)?;
+    if let Some(uploader) = &hall.rooms.uploader {
+        uploader.flush().await.map_err(|error| Refusal::internal(error.to_string()))?;
+    }
     let target = hall.rooms.ledger.progress().borrow().last_cut;
     if hall.rooms.sources.now().link.state != LinkState::Off {
         wait_for_delivery(&hall, target, end).await?;

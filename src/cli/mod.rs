@@ -15,6 +15,7 @@ mod table;
 mod terminal;
 mod user;
 mod verify;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! `forebay status`: what the daemon does, on one page.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,15 +11,10 @@ use clap::Args;
 use super::CliError;
 use super::connect::Daemon;
 use super::show::{ago, bytes, count, duration, printable};
+use super::watch;
 use crate::clock::{Clock as _, SystemClock};
 use crate::model::Timestamp;
 use crate::status::{EngineState, LinkState, Status};
-
-/// Between two pages of `--watch`.
-const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Moves to the top left and clears what is below.
-const CLEAR: &str = "\x1b[H\x1b[J";
 
 /// Arguments of `status`.
 #[derive(Debug, Clone, Args)]
@@ -27,7 +22,7 @@ pub struct StatusArgs {
     /// Print JSON, as the daemon answers it
     #[arg(long)]
     json: bool,
-    /// Show it again every second
+    /// Show it again every second, with rates, until Ctrl-C; a line each time where the output is no terminal
     #[arg(long)]
     watch: bool,
 }
@@ -35,37 +30,26 @@ pub struct StatusArgs {
 /// Runs `status`.
 pub async fn run(args: StatusArgs, socket: Option<PathBuf>) -> Result<ExitCode, CliError> {
     let daemon = Daemon::find(socket);
-    if !args.watch {
-        print(&daemon, args.json).await?;
-        return Ok(ExitCode::SUCCESS);
+    if args.watch {
+        return watch::run(&daemon, args.json).await;
     }
-    let redraws = io::stdout().is_terminal() && !args.json;
-    loop {
-        if redraws {
-            write!(io::stdout(), "{CLEAR}")?;
-        }
-        // A daemon that is started again meanwhile comes back; who watches wants to see that.
-        match print(&daemon, args.json).await {
-            Err(error) if redraws => writeln!(io::stdout(), "{error}")?,
-            other => other?,
-        }
-        tokio::time::sleep(REDRAW_INTERVAL).await;
-    }
+    let text = if args.json {
+        daemon.text("/api/v1/status").await? + "\n"
+    } else {
+        page(&daemon.get("/api/v1/status").await?, SystemClock.now(), None)
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn print(daemon: &Daemon, json: bool) -> Result<(), CliError> {
-    let text =
-        if json { daemon.text("/api/v1/status").await? + "\n" } else { page(&daemon.get("/api/v1/status").await?, SystemClock.now()) };
-    Ok(io::stdout().write_all(text.as_bytes())?)
-}
-
-/// The page for people. `now` is for the ages on it.
-fn page(status: &Status, now: Timestamp) -> String {
+/// The page for people. `now` is for the ages on it; `rates` are known to who watches.
+pub(super) fn page(status: &Status, now: Timestamp, rates: Option<&str>) -> String {
     let mut lines = vec![
         ("forebay".to_owned(), format!("{} {}, up {}", status.gateway, status.version, duration(Duration::from_secs_f64(status.uptime_s)))),
         ("state".to_owned(), status.state.as_str().to_owned()),
     ];
     lines.extend(status.reasons.iter().map(|reason| (String::new(), format!("{}: {}", reason.code, reason.message))));
+    lines.extend(rates.map(|rates| ("rates".to_owned(), rates.to_owned())));
     lines.push(("ingest".to_owned(), ingest(status, now)));
     lines.push((String::new(), refused(status)));
     lines.push(("buffer".to_owned(), buffer(status)));
@@ -142,13 +126,22 @@ fn link(status: &Status, now: Timestamp) -> String {
     if let Some(success) = page.last_success {
         let _ = write!(text, ", last success {}", ago(success, now));
     }
-    if let Some(eta) = page.drain_eta_s.filter(|eta| *eta >= 1.0) {
-        let _ = write!(text, ", done in {}", duration(Duration::from_secs_f64(eta.min(1e9))));
+    if let Some(left) = time_to_drain(status) {
+        let _ = write!(text, ", done in {left}");
+    }
+    if page.refused_cuts > 0 {
+        let _ = write!(text, ", {} cuts refused", count(page.refused_cuts));
     }
     if let Some(error) = &page.last_error {
         let _ = write!(text, "; last error: {error}");
     }
     text
+}
+
+/// Until the backlog is gone, where that is known and takes a while.
+pub(super) fn time_to_drain(status: &Status) -> Option<String> {
+    let eta = status.link.drain_eta_s.filter(|eta| *eta >= 1.0)?;
+    Some(duration(Duration::from_secs_f64(eta.min(1e9))))
 }
 
 fn books(status: &Status) -> String {
@@ -189,11 +182,11 @@ fn machine(status: &Status) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// The golden answer of the status room.
-    fn example() -> Status {
+    pub fn example() -> Status {
         let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/status.json");
         serde_json::from_str(&std::fs::read_to_string(golden).unwrap()).unwrap()
     }
@@ -214,7 +207,7 @@ engine   ready, 12 segments, 0 B
 machine  30.0 MiB memory, 48.8 KiB written (100 B a reading), clock synchronised
 listens  mqtt 127.0.0.1:1884
 ";
-        assert_eq!(page(&example(), now), expected);
+        assert_eq!(page(&example(), now, None), expected);
     }
 
     #[test]
@@ -223,7 +216,7 @@ listens  mqtt 127.0.0.1:1884
         status.state = crate::status::State::Degraded;
         status.reasons = vec![crate::status::Reason::degraded("subscription_refused", "the broker refuses a\u{1b}[31m")];
         status.books.balanced = false;
-        let page = page(&status, Timestamp(0));
+        let page = page(&status, Timestamp(0), None);
         assert!(page.contains("state    degraded\n         subscription_refused: the broker refuses a\u{fffd}[31m\n"), "{page}");
         assert!(page.contains("DO NOT BALANCE"), "{page}");
     }

@@ -156,7 +156,13 @@ fn storage(config: &Config, found: &mut Vec<Problem>) {
 }
 
 fn upstream(upstream: &Upstream, found: &mut Vec<Problem>) {
-    no_account(found, "upstream.url", &upstream.url, "name a file with its secret instead");
+    let addresses = [("upstream.url", Some(&upstream.url)), ("upstream.endpoint", upstream.endpoint.as_ref())];
+    for (key, url) in addresses.into_iter().filter_map(|(key, url)| Some((key, url?))) {
+        no_account(found, key, url, "name a file with its secret instead");
+        if url.contains('?') {
+            found.push(Problem::new(key, "a query does not belong into it; name a file with its secret instead"));
+        }
+    }
     rule(found, !upstream.url.is_empty(), "upstream.url", &upstream.url, "must name a lake, for example \"file:///srv/lake\"");
     let (min, max) = (upstream.retry_min, upstream.retry_max);
     rule(found, !min.0.is_zero() && min <= max, "upstream.retry_min", min, &format!("must be more than 0 and at most retry_max ({max})"));
@@ -256,6 +262,8 @@ mod tests {
             ("[mqtt]\nurl = \"mqtts://hunter2@broker/\"", "mqtt.url"),
             ("[mqtt]\nurl = \"http://joe:hunter2@broker\"", "mqtt.url"),
             ("[upstream]\nurl = \"https://joe:hunter2@host/lake\"", "upstream.url"),
+            ("[upstream]\nurl = \"https://host/lake?key=hunter2\"", "upstream.url"),
+            ("[upstream]\nurl = \"s3://lake\"\nendpoint = \"https://joe:hunter2@host\"", "upstream.endpoint"),
             ("[journal]\ncommit_interval = \"mqtt://joe:hunter2@broker\"", "journal.commit_interval"),
             ("[mqtt]\nurl = \"mqtt://joe:hunter2@broker", "configuration"),
         ] {

@@ -99,6 +99,7 @@ impl States {
             last_success: link.last_success,
             last_error: link.last_error,
             delivered_bytes: link.delivered_bytes,
+            sent_bytes: link.sent_bytes,
             bytes_per_s: link.bytes_per_s,
         }
     }
@@ -162,7 +163,11 @@ impl States {
         if let Some(error) = self.sealer.last_error() {
             troubles.push(Reason::degraded("seal_failed", format!("the last cut could not be sealed: {error}")));
         }
-        let aside = self.link.status().set_aside;
+        let link = self.link.status();
+        if let Some(error) = link.refused {
+            troubles.push(Reason::degraded("link_refused", format!("upstream refuses everything: {error}")));
+        }
+        let aside = link.set_aside;
         if let Some(first) = aside.first() {
             let message = format!("{} instances can't be shipped; {}: {}", aside.len(), first.instance, first.reason);
             troubles.push(Reason::degraded("set_aside", message));

@@ -27,7 +27,7 @@ use crate::ledger::LedgerError;
 use crate::segment::{Demand, SegmentError};
 use crate::status::{self, Status, StatusError, systemd};
 use crate::tasks::{Failure, TaskSet};
-use crate::upload::{UploadError, UploaderHandle};
+use crate::upload::UploadError;
 
 pub use check::check;
 use folder::{FolderError, FolderLock};
@@ -141,7 +141,9 @@ impl Daemon {
     /// What keeps it from sealing.
     pub async fn flush(&self) -> Result<(), SegmentError> {
         self.rooms.sealer.seal_now(Demand::Flush).await?;
-        self.rooms.uploader.iter().for_each(UploaderHandle::kick);
+        if let Some(uploader) = &self.rooms.uploader {
+            uploader.flush().await.map_err(SegmentError::from)?;
+        }
         Ok(())
     }
 

@@ -182,7 +182,12 @@ impl<'a> Ground<'a> {
             sealer_state: Arc::clone(&self.sealed),
         });
         let stop = self.tasks.stop_of(Stage::Uploader);
+        let (stop_watching, waker) = (stop.clone(), handle.clone());
         self.tasks.side("uploader", Stage::Uploader, move || uploader.clone().run(stop.clone()));
+        self.tasks.side("network", Stage::Uploader, move || {
+            let waker = waker.clone();
+            upload::watch_network(move || waker.network_changed(), stop_watching.clone())
+        });
         (Some(handle), link)
     }
 

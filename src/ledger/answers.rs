@@ -53,6 +53,8 @@ pub struct Backlog {
     pub readings: u64,
     /// Bytes of its files that are here.
     pub bytes: u64,
+    /// Those among them that are not shipped for now: upstream refused their cut, or their instance is set aside.
+    pub held_bytes: u64,
     /// When its oldest cut was sealed.
     pub oldest: Option<Timestamp>,
 }

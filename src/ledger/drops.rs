@@ -6,6 +6,7 @@ use super::error::LedgerError;
 use super::losses;
 use super::rows;
 use super::segments;
+use super::shipments;
 use super::state::{State, move_readings, take_readings};
 use super::store::Store;
 use crate::model::{Cut, CutNumber, CutState, FileKind, InstanceId, Loss, LossReason, Seq, Timestamp};
@@ -68,8 +69,7 @@ fn drop_cut(
     if cut.state != CutState::Sealed {
         return Err(LedgerError::Invalid(format!("cut {number} of {instance} is {} already", rows::cut_state_word(cut.state))));
     }
-    let pinned = "select exists (select 1 from shipments where delivered is null and cut = ?1)";
-    if tx.prepare_cached(pinned)?.query_row([id], |row| row.get(0))? {
+    if shipments::is_under_way(tx, id)? {
         return Err(LedgerError::Invalid(format!("cut {number} of {instance} is being shipped: its outcome must be known first")));
     }
     let files = segments::evict_all(tx, state, id)?;

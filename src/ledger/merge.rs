@@ -127,9 +127,8 @@ impl Reader {
     /// All segments of `group` that are here, delivered or not, by cut.
     pub fn standing(&self, group: &Group) -> Result<Vec<Standing>, LedgerError> {
         let columns = rows::SEGMENT;
-        let sql = format!(
-            "select {columns}, c.sealed, c.state from segments s join cuts c on c.id = s.cut where {OF_GROUP} order by c.number"
-        );
+        let sql =
+            format!("select {columns}, c.sealed, c.state from segments s join cuts c on c.id = s.cut where {OF_GROUP} order by c.number");
         self.all(&sql, (group.kind.as_str(), &group.date, group.instance.as_str()), |row| {
             let (sealed, state) = (rows::time(row, rows::AFTER_SEGMENT)?, rows::cut_state(row, rows::AFTER_SEGMENT + 1)?);
             Ok(Standing { segment: rows::segment(row)?, sealed, is_delivered: state == CutState::Delivered })

@@ -24,6 +24,7 @@ mod open;
 mod prune;
 mod reader;
 mod readers;
+mod refusals;
 mod rows;
 mod salvage;
 mod schema;
@@ -49,11 +50,12 @@ pub use self::answers::{
 };
 pub use self::error::LedgerError;
 pub use self::reader::Reader;
+pub use self::refusals::{Refusals, Retry};
 
 use self::readers::Readers;
 use self::store::Store;
 use crate::clock::SharedClock;
-use crate::model::{Batch, Committed, CutNumber, InstanceId, SealedCut, Segment, SegmentName, Shipment, ShipmentNumber};
+use crate::model::{Batch, Committed, CutNumber, InstanceId, SealedCut, Segment, SegmentName, Shipment, ShipmentNumber, Timestamp};
 use crate::owner::{self, Owner};
 
 /// The name of the file in the data folder.
@@ -202,12 +204,32 @@ impl Ledger {
     }
 
     /// The shipment under way is given up, and its number and losses are free again. Only for one whose manifest was
-    /// surely never put: one of its files turned out to be damaged.
+    /// surely never put: one of its files turned out to be damaged, or it makes way for another.
     ///
     /// # Errors
     /// `Invalid` where it is not under way.
     pub async fn abandon_shipment(&self, instance: InstanceId, number: ShipmentNumber) -> Result<(), LedgerError> {
         self.call(move |store| store.abandon_shipment(&instance, number)).await
+    }
+
+    /// Upstream refuses the shipment under way, and surely has nothing that counts of it: it is given up like an abandoned
+    /// one, and its cut is passed over until `again`, or until [`Ledger::retry_refused`].
+    ///
+    /// # Errors
+    /// `Invalid` where it is not under way or brings no cut.
+    pub async fn refuse_shipment(
+        &self,
+        instance: InstanceId,
+        number: ShipmentNumber,
+        reason: String,
+        again: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.call(move |store| store.refuse_shipment(&instance, number, &reason, again)).await
+    }
+
+    /// Refused cuts may be shipped again, in their order.
+    pub async fn retry_refused(&self, which: Retry) -> Result<(), LedgerError> {
+        self.call(move |store| store.retry_refused(which)).await
     }
 
     /// The shipment under way can never be delivered, because its names are taken upstream. It is given up, and nothing

@@ -8,6 +8,7 @@ use rusqlite::{OptionalExtension, Params, Row};
 use super::answers::{Backlog, JournalEntry, Progress};
 use super::error::LedgerError;
 use super::readers::{Lent, Readers};
+use super::refusals::{self, Refusals};
 use super::rows;
 use super::segments;
 use super::state;
@@ -16,6 +17,10 @@ use crate::model::{
     Books, Cut, CutNumber, Digest, InstanceId, Loss, LossStatus, Segment, Seq, SeriesSummary, Shipment, ShipmentNumber, StoredRecord,
     Tally, Timestamp,
 };
+
+/// What holds a cut back, of a row of cuts: its instance is set aside, or upstream refused it.
+const HELD: &str = "(instance in (select name from instances where set_aside is not null) \
+                    or id in (select cut from refused where again is not null))";
 
 /// A read-only connection. Each method is one consistent read; [`Reader::snapshot`] makes several consistent.
 pub struct Reader {
@@ -115,12 +120,27 @@ impl Reader {
 
     /// What is sealed and not delivered, without listing it.
     pub fn backlog(&self) -> Result<Backlog, LedgerError> {
-        let sql = "select coalesce(sum(readings), 0), min(sealed), \
-                   (select coalesce(sum(s.bytes), 0) from cuts c join segments s on s.cut = c.id \
-                    where c.state = 'sealed' and s.state = 'present') from cuts where state = 'sealed'";
-        let backlog =
-            |row: &Row<'_>| Ok(Backlog { readings: row.get(0)?, bytes: row.get(2)?, oldest: row.get::<_, Option<i64>>(1)?.map(Timestamp) });
-        self.one(sql, [], backlog)
+        let sql = format!(
+            "with waiting as (select id, readings, sealed, {HELD} as held from cuts where state = 'sealed'), \
+             files as (select s.bytes, w.held from waiting w join segments s on s.cut = w.id where s.state = 'present') \
+             select coalesce(sum(readings), 0), min(sealed), (select coalesce(sum(bytes), 0) from files), \
+             (select coalesce(sum(bytes), 0) from files where held) from waiting"
+        );
+        let backlog = |row: &Row<'_>| {
+            let oldest = row.get::<_, Option<i64>>(1)?.map(Timestamp);
+            Ok(Backlog { readings: row.get(0)?, bytes: row.get(2)?, held_bytes: row.get(3)?, oldest })
+        };
+        self.one(&sql, [], backlog)
+    }
+
+    /// The cuts that upstream refuses; `None` if there is none.
+    pub fn refusals(&self) -> Result<Option<Refusals>, LedgerError> {
+        refusals::count(&self.connection).map_err(|error| self.failed(error))
+    }
+
+    /// Whether a cut that was refused is to be tried again at `now`.
+    pub fn has_refused_due(&self, now: Timestamp) -> Result<bool, LedgerError> {
+        self.one("select exists (select 1 from refused where again <= ?1)", [now.0], |row| row.get(0))
     }
 
     /// All cuts of this folder, of every instance, oldest first.
@@ -128,14 +148,11 @@ impl Reader {
         self.all(&format!("select {} from cuts order by id", rows::CUT), [], rows::cut)
     }
 
-    /// Undelivered cut to ship next, by order; `None` if there is none. Cuts of instances set aside are passed over.
+    /// Undelivered cut to ship next, by order; `None` if there is none. Cuts of instances set aside, and those that upstream
+    /// refused, are passed over.
     pub fn next_cut(&self, newest_first: bool) -> Result<Option<Cut>, LedgerError> {
         let order = if newest_first { "desc" } else { "asc" };
-        let sql = format!(
-            "select {} from cuts where state = 'sealed' and instance not in (select name from instances where set_aside is not null) \
-             order by id {order} limit 1",
-            rows::CUT
-        );
+        let sql = format!("select {} from cuts where state = 'sealed' and not {HELD} order by id {order} limit 1", rows::CUT);
         self.maybe(&sql, [], rows::cut)
     }
 

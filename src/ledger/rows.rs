@@ -53,13 +53,7 @@ pub(super) fn digest(row: &Row<'_>, column: usize) -> Result<Digest> {
 
 pub(super) fn segment(row: &Row<'_>) -> Result<Segment> {
     Ok(Segment {
-        name: SegmentName {
-            kind: kind(row, 0)?,
-            date: row.get(1)?,
-            instance: instance(row, 2)?,
-            cut: row.get(3)?,
-            first_cut: row.get(4)?,
-        },
+        name: SegmentName { kind: kind(row, 0)?, date: row.get(1)?, instance: instance(row, 2)?, cut: row.get(3)?, first_cut: row.get(4)? },
         bytes: row.get(5)?,
         sha256: digest(row, 6)?,
         rows: row.get(7)?,

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use super::error::LedgerError;
 use super::losses;
 use super::rows;
+use super::shipments;
 use super::state::{State, move_readings, take_readings};
 use super::store::Store;
 use crate::model::{Cut, CutState, FileKind, Loss, LossReason, Segment, SegmentName, Timestamp, segment_path};
@@ -155,8 +156,7 @@ fn mark_damaged(tx: &Connection, state: &mut State, name: &SegmentName, detail: 
         "present" => {}
         gone => return Err(LedgerError::Invalid(format!("segment {name} is {gone}"))),
     }
-    let pinned = "select exists (select 1 from shipments where delivered is null and cut = ?1)";
-    if tx.prepare_cached(pinned)?.query_row([known.cut], |row| row.get(0))? {
+    if shipments::is_under_way(tx, known.cut)? {
         return Err(LedgerError::Invalid(format!("segment {name} is being shipped: finish or abandon the shipment first")));
     }
     if known.cut_state != CutState::Sealed {

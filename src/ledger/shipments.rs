@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::answers::Recognised;
 use super::error::LedgerError;
 use super::losses;
+use super::refusals;
 use super::state::{State, move_readings};
 use super::store::Store;
 use crate::model::{CutNumber, Digest, InstanceId, Shipment, ShipmentNumber};
@@ -40,7 +41,7 @@ impl Store {
 
     /// See [`super::Ledger::abandon_shipment`].
     pub fn abandon_shipment(&mut self, instance: &InstanceId, number: ShipmentNumber) -> Result<(), LedgerError> {
-        self.transact(|tx, state| give_up(tx, state, instance, number))
+        self.transact(|tx, state| give_up(tx, state, instance, number).map(drop))
     }
 
     /// See [`super::Ledger::set_aside_shipment`].
@@ -96,15 +97,26 @@ fn forget_rebuilt(tx: &Connection, instance: &InstanceId, cut: i64) -> Result<()
     Ok(())
 }
 
-/// Forgets the shipment under way.
-fn give_up(tx: &Connection, state: &mut State, instance: &InstanceId, number: ShipmentNumber) -> Result<(), LedgerError> {
+/// Forgets the shipment under way; gives the id of its cut.
+pub(super) fn give_up(
+    tx: &Connection,
+    state: &mut State,
+    instance: &InstanceId,
+    number: ShipmentNumber,
+) -> Result<Option<i64>, LedgerError> {
     let under_way = find_under_way(tx, instance, number)?;
     tx.execute("delete from shipments where id = ?1", [under_way.id])?;
     tx.execute("update losses set shipment = null where instance = ?1 and shipment = ?2", (instance.as_str(), number))?;
     if *instance == state.identity.instance {
         state.last_shipment = number.saturating_sub(1);
     }
-    Ok(())
+    Ok(under_way.cut)
+}
+
+/// Whether the cut with this id is being shipped: until the outcome is known, nothing of it may change.
+pub(super) fn is_under_way(tx: &Connection, cut: i64) -> Result<bool, LedgerError> {
+    let sql = "select exists (select 1 from shipments where delivered is null and cut = ?1)";
+    Ok(tx.prepare_cached(sql)?.query_row([cut], |row| row.get(0))?)
 }
 
 fn check_turn(tx: &Connection, shipment: &Shipment) -> Result<(), LedgerError> {
@@ -145,6 +157,7 @@ fn find_under_way(tx: &Connection, instance: &InstanceId, number: ShipmentNumber
 pub(super) fn deliver_cut(tx: &Connection, state: &mut State, instance: &InstanceId, cut: i64) -> Result<(), LedgerError> {
     let delivered = "update cuts set state = 'delivered' where id = ?1 returning readings";
     let readings = tx.prepare_cached(delivered)?.query_row([cut], |row| row.get(0))?;
+    refusals::forget(tx, cut)?;
     if *instance == state.identity.instance {
         move_readings(&mut state.books.sealed, &mut state.books.delivered, readings)?;
     }

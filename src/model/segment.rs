@@ -111,8 +111,7 @@ impl FromStr for SegmentName {
             let (instance, cuts) = file.strip_suffix(".parquet")?.split_once('-')?;
             let (first_cut, cut) = cuts.split_once('-').unwrap_or((cuts, cuts));
             let (first_cut, cut) = (first_cut.parse().ok()?, cut.parse().ok()?);
-            let name =
-                Self { kind: FileKind::from_word(kind)?, date: date.to_owned(), instance: instance.parse().ok()?, cut, first_cut };
+            let name = Self { kind: FileKind::from_word(kind)?, date: date.to_owned(), instance: instance.parse().ok()?, cut, first_cut };
             (first_cut <= cut && name.to_string() == text).then_some(name)
         };
         parse().ok_or_else(|| NotA::new(text, "the name of a segment"))

@@ -74,6 +74,8 @@ pub struct Enforcer {
     began: Instant,
     /// Files that were let go of and are still here, with their sizes.
     pub(super) leaving: Vec<(SegmentName, u64)>,
+    /// When one of them could not be removed.
+    pub(super) stuck: Option<Instant>,
     /// Of the ledger's file, at the last look.
     pub(super) fill: Fill,
     /// When somebody met a full disk, and no room was made since.
@@ -98,6 +100,7 @@ impl Enforcer {
             steady: Steady::default(),
             began: Instant::now(),
             leaving: Vec::new(),
+            stuck: None,
             fill: Fill::default(),
             met_full: None,
             pruned: None,
@@ -137,7 +140,7 @@ impl Enforcer {
     /// How long to wait for a hint.
     fn pause(&self) -> Duration {
         match self.setup.space.refusal() {
-            _ if !self.leaving.is_empty() || self.sealing.is_some() => LEAVING_PAUSE,
+            _ if !self.leaving.is_empty() || self.sealing.as_ref().is_some_and(|sealing| !sealing.is_finished()) => LEAVING_PAUSE,
             Some(_) => REFUSING_PAUSE,
             None => self.setup.settings.check_interval.0,
         }
@@ -239,6 +242,8 @@ impl Enforcer {
     /// All limits hold: readings are taken, and what has no hurry is done.
     async fn be_at_ease(&mut self, situation: &Situation) -> Result<(), RetentionError> {
         self.met_full = None;
+        // What became of it is news only to who needs room.
+        self.sealing.take_if(|sealing| sealing.is_finished());
         if !self.reserve.is_held() {
             self.reserve.hold();
             self.look_again();

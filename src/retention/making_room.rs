@@ -22,6 +22,9 @@ const PRUNED_AT_ONCE: usize = 1000;
 /// Between two prunings when room is needed.
 const PRUNE_PAUSE: Duration = Duration::from_secs(10);
 
+/// Before files are tried again where one could not be removed.
+const STUCK_PAUSE: Duration = Duration::from_secs(10);
+
 /// What a step brought.
 pub(super) enum Step {
     /// Some room, or news from the ledger: look again.
@@ -42,6 +45,33 @@ pub(super) enum Sealing {
     Done,
     /// It can't be made.
     Failed(SegmentError),
+}
+
+/// What became of a call of the ledger.
+enum Recorded<T> {
+    Done(T),
+    /// The ledger refuses because it knows better by now.
+    Stale,
+    /// The disk is full, without the reserve too.
+    Full,
+}
+
+impl<T> Recorded<T> {
+    fn done(self) -> Option<T> {
+        match self {
+            Self::Done(done) => Some(done),
+            Self::Stale | Self::Full => None,
+        }
+    }
+
+    /// What follows, if it is not done.
+    fn otherwise(self) -> Result<T, Step> {
+        match self {
+            Self::Done(done) => Ok(done),
+            Self::Stale => Err(Step::Room),
+            Self::Full => Err(Step::Nothing("the disk is full, and nothing more can be recorded".to_owned())),
+        }
+    }
 }
 
 impl Enforcer {
@@ -75,7 +105,7 @@ impl Enforcer {
     pub(super) async fn tidy(&mut self, prune_pause: Duration) -> Result<bool, RetentionError> {
         let share = self.limits.ledger_share();
         let give_back = |ledger: Ledger| async move { ledger.give_back(share).await };
-        if self.fill.free_bytes > share && self.record(give_back).await?.is_some() {
+        if self.fill.free_bytes > share && self.record(give_back).await?.done().is_some() {
             return Ok(true);
         }
         if self.pruned.is_some_and(|last| last.elapsed() < prune_pause) {
@@ -87,8 +117,10 @@ impl Enforcer {
         let gone = blocking(move || {
             let mut surely = Vec::new();
             for cut in gone {
-                if dir.are_gone(&cut.files)? {
-                    surely.push((cut.instance, cut.number));
+                match dir.are_gone(&cut.files) {
+                    Ok(true) => surely.push((cut.instance, cut.number)),
+                    Err(error) if error.kind() == ErrorKind::Broken => return Err(error.into()),
+                    Ok(false) | Err(_) => {}
                 }
             }
             Ok(surely)
@@ -98,7 +130,7 @@ impl Enforcer {
             let gone = gone.clone();
             async move { ledger.prune(gone, share).await }
         };
-        let pruned = self.record(prune).await?.unwrap_or_default();
+        let pruned = self.record(prune).await?.done().unwrap_or_default();
         if pruned > 0 {
             tracing::debug!(pruned, "rows of the ledger that nobody needs are gone");
             self.pruned = None;
@@ -111,8 +143,8 @@ impl Enforcer {
             let names = segments.iter().map(|segment| segment.name.clone()).collect();
             async move { ledger.evict(names).await }
         };
-        if self.record(evict).await?.is_none() {
-            return Ok(self.unrecorded());
+        if let Err(step) = self.record(evict).await?.otherwise() {
+            return Ok(step);
         }
         fail::fail_point!("retention.after_evict");
         let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
@@ -169,8 +201,8 @@ impl Enforcer {
             let (names, why) = (cuts.iter().map(|cut| (cut.instance.clone(), cut.number)).collect(), why.clone());
             async move { ledger.drop_cuts(names, why).await }
         };
-        if self.record(drop_cuts).await?.is_none() {
-            return Ok(self.unrecorded());
+        if let Err(step) = self.record(drop_cuts).await?.otherwise() {
+            return Ok(step);
         }
         fail::fail_point!("retention.after_drop");
         self.setup.state.note_drop(cuts.iter().map(|cut| cut.readings).sum());
@@ -189,24 +221,18 @@ impl Enforcer {
             let why = why.clone();
             async move { ledger.drop_hot(bytes, why).await }
         };
-        match self.record(drop_hot).await? {
-            Some(readings) if readings > 0 => {
-                self.setup.state.note_drop(readings);
-                self.met_full = None;
-                Ok(Step::Room)
-            }
-            _ => Ok(self.unrecorded()),
+        match self.record(drop_hot).await?.otherwise() {
+            Ok(readings) => self.setup.state.note_drop(readings),
+            Err(step) => return Ok(step),
         }
+        // What it took is room only outside the ledger's file.
+        while let Recorded::Done(true) = self.record(|ledger| async move { ledger.give_back(0).await }).await? {}
+        self.met_full = None;
+        Ok(Step::Room)
     }
 
-    /// Why something could not be recorded: the ledger knew better, or the disk is full beyond help.
-    fn unrecorded(&self) -> Step {
-        if self.met_full.is_some() { Step::Nothing("the disk is full, and nothing more can be recorded".to_owned()) } else { Step::Room }
-    }
-
-    /// Makes a call of the ledger; where the disk is full, again without the reserve. `None` where it still is, and where
-    /// the ledger refuses because it knows better by now.
-    async fn record<T, F>(&mut self, call: impl Fn(Ledger) -> F) -> Result<Option<T>, RetentionError>
+    /// Makes a call of the ledger; where the disk is full, again without the reserve.
+    async fn record<T, F>(&mut self, call: impl Fn(Ledger) -> F) -> Result<Recorded<T>, RetentionError>
     where
         F: Future<Output = Result<T, LedgerError>>,
     {
@@ -217,11 +243,11 @@ impl Enforcer {
             outcome = call(ledger).await;
         }
         match outcome {
-            Ok(done) => Ok(Some(done)),
-            Err(error) if error.kind() == ErrorKind::Full => Ok(None),
+            Ok(done) => Ok(Recorded::Done(done)),
+            Err(error) if error.kind() == ErrorKind::Full => Ok(Recorded::Full),
             Err(LedgerError::Invalid(error)) => {
                 tracing::debug!(error, "the ledger knows better than retention did; it looks again");
-                Ok(None)
+                Ok(Recorded::Stale)
             }
             Err(error) => Err(error.into()),
         }
@@ -242,28 +268,41 @@ impl Enforcer {
 
     /// Removes the files that were let go of, but for those that somebody reads.
     pub(super) async fn remove_leaving(&mut self) -> Result<(), RetentionError> {
-        if self.leaving.is_empty() {
+        if self.leaving.is_empty() || self.stuck.is_some_and(|last| last.elapsed() < STUCK_PAUSE) {
             return Ok(());
         }
         let (dir, leaving) = (self.setup.dir.clone(), std::mem::take(&mut self.leaving));
-        self.leaving = blocking(move || remove(&dir, leaving)).await?;
+        let left = blocking(move || remove(&dir, leaving)).await?;
+        self.stuck = left.error.as_ref().map(|_| Instant::now());
+        if let Some(error) = left.error {
+            tracing::warn!(%error, files = left.files.len(), "segments that were let go of can't be removed now; they are tried again");
+        }
+        self.leaving = left.files;
         Ok(())
     }
 }
 
-/// Removes `files`; gives those that are still here.
-fn remove(dir: &SegmentDir, files: Vec<(SegmentName, u64)>) -> Result<Vec<(SegmentName, u64)>, RetentionError> {
-    let mut left = Vec::new();
+/// What could not be removed.
+#[derive(Default)]
+struct Left {
+    files: Vec<(SegmentName, u64)>,
+    /// Why one of them could not be, where nobody reads it.
+    error: Option<SegmentError>,
+}
+
+/// Removes `files`.
+fn remove(dir: &SegmentDir, files: Vec<(SegmentName, u64)>) -> Result<Left, RetentionError> {
+    let mut left = Left::default();
     for (name, bytes) in files {
         match dir.remove(&name) {
             Ok(Removal::Removed | Removal::Absent) => {
                 fail::fail_point!("retention.after_remove");
             }
-            Ok(Removal::Pinned) => left.push((name, bytes)),
+            Ok(Removal::Pinned) => left.files.push((name, bytes)),
             Err(error) if error.kind() == ErrorKind::Broken => return Err(error.into()),
             Err(error) => {
-                tracing::warn!(segment = %name, %error, "a segment that was let go of can't be removed now");
-                left.push((name, bytes));
+                left.files.push((name, bytes));
+                left.error = Some(error);
             }
         }
     }

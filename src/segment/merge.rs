@@ -76,11 +76,7 @@ fn open(dir: &SegmentDir, source: &Segment) -> Result<SegmentReader, SegmentErro
 /// What is known of the merged segment before it is written; `first` is one of `sources`.
 fn outline(first: &Segment, sources: &[Segment]) -> Segment {
     sources.iter().fold(Segment { bytes: 0, rows: 0, ..first.clone() }, |sum, source| Segment {
-        name: SegmentName {
-            cut: sum.name.cut.max(source.name.cut),
-            first_cut: sum.name.first_cut.min(source.name.first_cut),
-            ..sum.name
-        },
+        name: SegmentName { cut: sum.name.cut.max(source.name.cut), first_cut: sum.name.first_cut.min(source.name.first_cut), ..sum.name },
         rows: sum.rows + source.rows,
         first_seq: sum.first_seq.min(source.first_seq),
         last_seq: sum.last_seq.max(source.last_seq),

@@ -12,8 +12,11 @@ const GRAIN: u32 = 16;
 /// Observations kept: twice what one interval fills. When full (sealing fails for long) the newest one stretches.
 const MAX_SEEN: usize = 2 * GRAIN as usize;
 
-/// On-demand cuts at reconnects are at least this far apart, so that a flapping link does not make small files.
+/// Cuts at reconnects, on average: a link that flaps for days must not make small files without end.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(60);
+
+/// Cuts at reconnects that may be made in advance of that: a link that flaps for a while gets one each time.
+const RECONNECT_BURST: u32 = 20;
 
 /// Longest time without looking, however quiet the ledger is.
 const MAX_TICK: Duration = Duration::from_secs(30);
@@ -23,7 +26,7 @@ const MAX_TICK: Duration = Duration::from_secs(30);
 pub enum Demand {
     /// A person or a program: always.
     Flush,
-    /// The link came back: at most once a minute.
+    /// The link came back: at once, but on average at most once a minute; beyond that as soon as it is due.
     Reconnect,
 }
 
@@ -78,13 +81,16 @@ pub(super) struct Policy {
     settings: Settings,
     seen: VecDeque<Seen>,
     records_since: Option<Duration>,
-    last_reconnect: Option<Duration>,
+    /// When all cuts at reconnects so far are paid for, at one a minute.
+    reconnects_paid: Duration,
+    /// A reconnect whose cut has to wait: what was hot then, and until when.
+    postponed: Option<Seen>,
     hot: Hot,
 }
 
 impl Policy {
     pub(super) fn new(settings: Settings) -> Self {
-        Self { settings, seen: VecDeque::new(), records_since: None, last_reconnect: None, hot: Hot::default() }
+        Self { settings, seen: VecDeque::new(), records_since: None, reconnects_paid: Duration::ZERO, postponed: None, hot: Hot::default() }
     }
 
     fn interval(&self) -> Duration {
@@ -111,6 +117,8 @@ impl Policy {
             _ => self.seen.push_back(Seen { through: hot.last_seq, at }),
         }
         self.records_since = if hot.records { self.records_since.or(Some(at)) } else { None };
+        // After a fork too: what was hot then is numbered anew, and is sealed by its age.
+        self.postponed = self.postponed.filter(|wish| hot.mark < wish.through && wish.through <= hot.last_seq);
     }
 
     fn oldest(&self) -> Option<Duration> {
@@ -122,25 +130,32 @@ impl Policy {
         if self.hot.readings() >= self.settings.seal_readings.max(1) {
             return Some(Why::Readings);
         }
+        if self.postponed.is_some_and(|wish| now >= wish.at) {
+            return Some(Why::Demand);
+        }
         self.oldest().filter(|oldest| now.saturating_sub(*oldest) >= self.interval()).map(|_| Why::Age)
     }
 
-    /// Whether `demand` is to be met at `now`; counts it as met.
+    /// Whether `demand` is to be met at `now`; counts it as met, or remembers it until it is due.
     pub(super) fn admit(&mut self, demand: Demand, now: Duration) -> bool {
         if demand == Demand::Flush {
             return true;
         }
-        let due = self.last_reconnect.is_none_or(|last| now.saturating_sub(last) >= RECONNECT_PAUSE);
-        if due {
-            self.last_reconnect = Some(now);
+        let at = self.reconnects_paid.saturating_sub(RECONNECT_PAUSE * (RECONNECT_BURST - 1));
+        if now < at {
+            self.postponed = Some(Seen { through: self.hot.last_seq, at }).filter(|wish| wish.through > self.hot.mark);
+            return false;
         }
-        due
+        self.postponed = None;
+        self.reconnects_paid = self.reconnects_paid.max(now) + RECONNECT_PAUSE;
+        true
     }
 
     /// How long nothing can become due by age alone; records are looked for at least this often.
     pub(super) fn tick(&self, now: Duration) -> Duration {
+        let wish = self.postponed.map_or(MAX_TICK, |wish| wish.at.saturating_sub(now));
         let left = self.oldest().map_or(self.interval(), |oldest| self.interval().saturating_sub(now.saturating_sub(oldest)));
-        left.clamp(Duration::from_millis(10), MAX_TICK.min(self.interval()).max(Duration::from_millis(10)))
+        left.min(wish).clamp(Duration::from_millis(10), MAX_TICK.min(self.interval()).max(Duration::from_millis(10)))
     }
 }
 
@@ -222,12 +237,44 @@ mod tests {
     }
 
     #[test]
-    fn reconnects_cut_once_a_minute_and_a_flush_always() {
+    fn a_link_that_flaps_every_20_seconds_gets_its_cuts_for_minutes_and_then_one_a_minute() {
         let mut policy = policy();
-        assert!(policy.admit(Demand::Reconnect, secs(5)));
-        assert!(!policy.admit(Demand::Reconnect, secs(64)));
-        assert!(policy.admit(Demand::Flush, secs(64)));
-        assert!(policy.admit(Demand::Reconnect, secs(65)));
+        let at_once = |policy: &mut Policy, seconds: std::ops::Range<u64>| {
+            seconds
+                .step_by(20)
+                .filter(|second| {
+                    policy.observe(secs(*second), hot(0, 10 + second), Duration::ZERO);
+                    policy.admit(Demand::Reconnect, secs(*second))
+                })
+                .count()
+        };
+        assert_eq!(at_once(&mut policy, 1000..1000 + 29 * 20), 29, "one each time");
+        assert_eq!(at_once(&mut policy, 2000..3200), 7 + 20, "then what is left, and one a minute");
+        assert_eq!(at_once(&mut policy, 3200..3800), 10);
+        assert!(policy.admit(Demand::Flush, secs(3800)), "a flush always");
+    }
+
+    #[test]
+    fn a_reconnect_beyond_the_limit_gets_its_cut_when_it_is_due() {
+        let mut policy = policy();
+        policy.observe(secs(100), hot(0, 10), Duration::ZERO);
+        for _ in 0..RECONNECT_BURST {
+            assert!(policy.admit(Demand::Reconnect, secs(100)));
+        }
+        assert!(!policy.admit(Demand::Reconnect, secs(110)));
+        assert_eq!((policy.due(secs(159)), policy.tick(secs(150))), (None, secs(10)));
+        assert_eq!(policy.due(secs(160)), Some(Why::Demand));
+        assert!(policy.admit(Demand::Reconnect, secs(160)), "whoever makes the cut counts it");
+        assert_eq!(policy.due(secs(160)), None);
+        // What a seal meanwhile took is not wanted any more.
+        assert!(!policy.admit(Demand::Reconnect, secs(170)));
+        policy.observe(secs(180), hot(10, 15), Duration::ZERO);
+        assert_eq!(policy.due(secs(250)), None);
+        // Nor is anything where nothing was hot.
+        policy.observe(secs(185), hot(15, 15), Duration::ZERO);
+        assert!(!policy.admit(Demand::Reconnect, secs(190)));
+        policy.observe(secs(195), hot(15, 16), Duration::ZERO);
+        assert_eq!(policy.due(secs(260)), None);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub struct SealerHandle {
 
 impl SealerHandle {
     /// Seals all that is hot now, and the records not exported, and names the last cut made: `None` if there was nothing
-    /// to seal, or at a reconnect within a minute of the one before.
+    /// to seal, or at a reconnect that has to wait because there were too many; it is met when it is due.
     ///
     /// # Errors
     /// What kept it from sealing; it will try again by itself. [`SegmentError::Stopped`] when the daemon is stopping.
@@ -118,6 +118,9 @@ impl Sealer {
             self.observe(&known, Duration::ZERO);
             let now = self.now();
             if let Some(why) = self.policy.due(now).filter(|_| now >= self.retry.at) {
+                if why == Why::Demand {
+                    self.policy.admit(Demand::Reconnect, now);
+                }
                 self.attempt(why).await?;
                 continue;
             }

@@ -5,16 +5,19 @@ use std::time::Duration;
 use super::now::Now;
 use super::page::{EngineState, Reason, State};
 use super::pulse::STALL_LIMIT;
+use crate::ledger::Refusals;
 use crate::model::Books;
 
 /// Quarantine may take this part of the cap before a person is asked to look.
 const QUARANTINE_PART: u64 = 20;
 
 /// What the judgement looks at beside [`Now`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Signs {
     /// The books of the same answer.
     pub books: Books,
+    /// What upstream refuses.
+    pub refusals: Option<Refusals>,
     /// How long work has been waiting without a commit.
     pub stalled: Duration,
     /// Free on the data folder's file system.
@@ -48,6 +51,12 @@ pub fn judge(now: &Now, signs: &Signs) -> (State, Vec<Reason>) {
         let (free, wanted) = (signs.disk_free_bytes >> 20, now.room.min_free_bytes >> 20);
         reasons.push(Reason::degraded("disk_low", format!("{free} MiB are free on the disk, {wanted} MiB should be")));
     }
+    if let Some(Refusals { cuts, readings, reason, again }) = &signs.refusals {
+        let message = format!(
+            "upstream refuses {cuts} cuts with {readings} readings; the latest: {reason}; tried again by a flush, or from {again} on"
+        );
+        reasons.push(Reason::degraded("refused_cuts", message));
+    }
     if signs.damaged_files > 0 {
         let count = signs.damaged_files;
         reasons.push(Reason::degraded("damaged_files", format!("{count} damaged segments are in quarantine; see the losses")));
@@ -71,7 +80,14 @@ mod tests {
     use crate::status::{EnginePage, LinkNow, LinkState, RoomNow};
 
     fn well() -> Signs {
-        Signs { books: Books::default(), stalled: Duration::ZERO, disk_free_bytes: 2 << 30, cap_bytes: 1 << 30, damaged_files: 0 }
+        Signs {
+            books: Books::default(),
+            refusals: None,
+            stalled: Duration::ZERO,
+            disk_free_bytes: 2 << 30,
+            cap_bytes: 1 << 30,
+            damaged_files: 0,
+        }
     }
 
     #[test]
@@ -85,13 +101,17 @@ mod tests {
         let restarting = EnginePage { state: EngineState::Restarting, ..EnginePage::default() };
         let room = RoomNow { disk_bytes: 60 << 20, quarantine_bytes: 52 << 20, min_free_bytes: 1 << 28 };
         let now = Now { engine: restarting, room, troubles: vec![Reason::degraded("subscription", "refused")], ..Now::default() };
-        let mut signs = Signs { disk_free_bytes: 1, damaged_files: 2, ..well() };
+        let refusals = Refusals { cuts: 2, readings: 40, reason: "413".to_owned(), again: crate::model::Timestamp(0) };
+        let mut signs = Signs { disk_free_bytes: 1, damaged_files: 2, refusals: Some(refusals), ..well() };
         let codes = |signs: &Signs| judge(&now, signs).1.into_iter().map(|reason| reason.code).collect::<Vec<_>>();
-        assert_eq!(codes(&signs), ["subscription", "disk_low", "damaged_files", "quarantine", "engine"]);
+        assert_eq!(codes(&signs), ["subscription", "disk_low", "refused_cuts", "damaged_files", "quarantine", "engine"]);
         assert_eq!(judge(&now, &signs).0, State::Degraded);
         signs.stalled = STALL_LIMIT;
         signs.books.accepted = 1;
-        assert_eq!(codes(&signs), ["subscription", "books", "stalled", "disk_low", "damaged_files", "quarantine", "engine"]);
+        assert_eq!(
+            codes(&signs),
+            ["subscription", "books", "stalled", "disk_low", "refused_cuts", "damaged_files", "quarantine", "engine"]
+        );
         assert_eq!(judge(&now, &signs).0, State::Failing);
         assert_eq!(vital(&now, signs.stalled).into_iter().map(|reason| reason.code).collect::<Vec<_>>(), ["stalled"]);
         assert_eq!(vital(&now, Duration::ZERO), []);

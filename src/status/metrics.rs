@@ -102,6 +102,9 @@ fn link(text: &mut Text, status: &Status) {
     }
     text.counter("forebay_link_delivered_readings_total", "Readings delivered by this instance.", page.delivered_readings);
     text.counter("forebay_link_delivered_bytes_total", "Bytes put upstream since the start.", page.delivered_bytes);
+    text.counter("forebay_link_sent_bytes_total", "Bytes handed to the line since the start, also in vain.", page.sent_bytes);
+    text.gauge("forebay_link_refused_cuts", "Cuts that upstream refused.", page.refused_cuts);
+    text.gauge_if("forebay_link_drain_eta_seconds", "Until the backlog is gone, at the present rates.", page.drain_eta_s);
     let success = page.last_success.map(unix_seconds);
     text.gauge_if("forebay_link_last_success_timestamp_seconds", "When something last arrived upstream.", success);
 }

@@ -80,6 +80,8 @@ pub struct LinkNow {
     pub last_error: Option<String>,
     /// Bytes put since the start.
     pub delivered_bytes: u64,
+    /// Bytes handed to the line since the start.
+    pub sent_bytes: u64,
     /// Bytes a second while something is under way.
     pub bytes_per_s: Option<f64>,
 }

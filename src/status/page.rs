@@ -206,7 +206,14 @@ pub struct LinkPage {
     pub delivered_readings: u64,
     /// Bytes put since the start.
     pub delivered_bytes: u64,
-    /// At the present rate, until the backlog is gone; `None` while offline or without a rate.
+    /// Bytes handed to the line since the start, also those that were in vain; without what the protocols add.
+    pub sent_bytes: u64,
+    /// Bytes a second while shipping, from the latest shipments; `None` before the first.
+    pub bytes_per_s: Option<f64>,
+    /// Cuts that upstream refused: tried again in a day, or by a flush.
+    pub refused_cuts: u64,
+    /// At the present rates of sending and of what comes in, until the backlog is gone; `None` while offline, without a
+    /// rate, and while more comes in than goes out. What is refused or set aside does not count.
     pub drain_eta_s: Option<f64>,
 }
 

@@ -11,7 +11,7 @@ use super::page::{BufferPage, ClockPage, FlashPage, IngestPage, LinkPage, LinkSt
 use super::pulse::PulseWatch;
 use crate::clock::SharedClock;
 use crate::error::ErrorKind;
-use crate::ledger::{Backlog, Ledger, LedgerError, Reader};
+use crate::ledger::{Backlog, Ledger, LedgerError, Reader, Refusals};
 use crate::model::{Books, Tally, Timestamp};
 
 /// No report could be made.
@@ -110,6 +110,8 @@ pub struct LedgerFacts {
     pub segments: u64,
     /// What is sealed and not delivered.
     pub backlog: Backlog,
+    /// What of it upstream refuses.
+    pub refusals: Option<Refusals>,
 }
 
 impl LedgerFacts {
@@ -127,6 +129,7 @@ impl LedgerFacts {
                 oldest_hot: reader.hot()?.0,
                 segments: reader.segment_count()?,
                 backlog: reader.backlog()?,
+                refusals: reader.refusals()?,
             })
         })
     }
@@ -172,6 +175,7 @@ pub fn assemble(facts: &LedgerFacts, now: &Now, around: Surroundings) -> Status 
         now,
         &Signs {
             books: facts.books,
+            refusals: facts.refusals.clone(),
             stalled: around.stalled,
             disk_free_bytes: around.disk_free_bytes,
             cap_bytes: around.cap_bytes,
@@ -241,7 +245,6 @@ fn buffer_page(facts: &LedgerFacts, now: &Now, around: &Surroundings) -> BufferP
 
 fn link_page(facts: &LedgerFacts, now: &Now) -> LinkPage {
     let link = &now.link;
-    let rate = link.bytes_per_s.filter(|rate| *rate > 0.0 && link.state == LinkState::Online);
     LinkPage {
         state: link.state,
         since: link.since,
@@ -249,8 +252,21 @@ fn link_page(facts: &LedgerFacts, now: &Now) -> LinkPage {
         last_error: link.last_error.clone(),
         delivered_readings: facts.books.delivered,
         delivered_bytes: link.delivered_bytes,
-        drain_eta_s: rate.map(|rate| facts.backlog.bytes as f64 / rate),
+        sent_bytes: link.sent_bytes,
+        bytes_per_s: link.bytes_per_s,
+        refused_cuts: facts.refusals.as_ref().map_or(0, |refusals| refusals.cuts),
+        drain_eta_s: drain_eta(facts, now),
     }
+}
+
+/// Seconds until the backlog is gone, while the link is online and more goes out than comes in.
+fn drain_eta(facts: &LedgerFacts, now: &Now) -> Option<f64> {
+    let backlog = &facts.backlog;
+    let waiting = backlog.bytes.saturating_sub(backlog.held_bytes);
+    let online = now.link.state == LinkState::Online;
+    let bytes_per_reading = if backlog.readings == 0 { 0.0 } else { backlog.bytes as f64 / backlog.readings as f64 };
+    let rate = now.link.bytes_per_s? - now.ingest.readings_per_s * bytes_per_reading;
+    (online && rate > 0.0).then(|| waiting as f64 / rate)
 }
 
 fn flash_page(written_bytes: u64, committed: u64) -> FlashPage {

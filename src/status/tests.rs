@@ -15,7 +15,8 @@ fn example() -> (LedgerFacts, Now, Surroundings) {
         tally: Tally { messages_qos0: 1, messages_qos1: 900, messages_http: 3, readings: 1_000, rejected: 4, ..Tally::default() },
         oldest_hot: Some(moment),
         segments: 12,
-        backlog: Backlog { readings: 200, bytes: 40_000, oldest: Some(moment.plus_micros(-5)) },
+        backlog: Backlog { readings: 200, bytes: 40_000, held_bytes: 0, oldest: Some(moment.plus_micros(-5)) },
+        refusals: None,
     };
     let now = Now {
         ingest: IngestNow {
@@ -35,7 +36,8 @@ fn example() -> (LedgerFacts, Now, Surroundings) {
             state: LinkState::Online,
             since: Some(moment),
             last_success: Some(moment),
-            bytes_per_s: Some(10_000.0),
+            sent_bytes: 70_000,
+            bytes_per_s: Some(12_500.0),
             ..LinkNow::default()
         },
         engine: EnginePage { state: EngineState::Ready, last_seq: 1_000, segments: 12, ..EnginePage::default() },
@@ -100,8 +102,13 @@ fn metric_names_follow_the_conventions() {
 
 #[test]
 fn the_time_to_drain_is_known_only_while_something_moves() {
-    let (facts, mut now, around) = example();
+    let (mut facts, mut now, around) = example();
+    // 12.5 readings a second come in, of 200 bytes each.
     assert_eq!(assemble(&facts, &now, around.clone()).link.drain_eta_s, Some(4.0));
+    facts.backlog.held_bytes = 30_000;
+    assert_eq!(assemble(&facts, &now, around.clone()).link.drain_eta_s, Some(1.0), "what is refused does not drain");
+    now.link.bytes_per_s = Some(2_500.0);
+    assert_eq!(assemble(&facts, &now, around.clone()).link.drain_eta_s, None, "as much comes in as goes out");
     now.link.state = LinkState::Offline;
     assert_eq!(assemble(&facts, &now, around.clone()).link.drain_eta_s, None);
     now.link = LinkNow { state: LinkState::Online, bytes_per_s: Some(0.0), ..now.link };

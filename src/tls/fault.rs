@@ -5,7 +5,7 @@ use std::io;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error};
 
-use crate::model::Timestamp;
+use crate::model::{Day, Timestamp};
 
 /// What went wrong on a TLS stream; `None` where TLS has nothing to do with it. `trusted` says whom we trust.
 pub fn fault(error: &io::Error, trusted: &str) -> Option<String> {
@@ -23,10 +23,10 @@ pub fn fault(error: &io::Error, trusted: &str) -> Option<String> {
 fn certificate(fault: &CertificateError, trusted: &str) -> String {
     match fault {
         CertificateError::ExpiredContext { time, not_after } => {
-            format!("its certificate expired on {}; the clock here says {}", moment(*not_after), moment(*time))
+            format!("its certificate expired on {}; the clock here says {}", moment(*not_after), day(*time))
         }
         CertificateError::NotValidYetContext { time, not_before } => {
-            let (begin, now) = (moment(*not_before), moment(*time));
+            let (begin, now) = (moment(*not_before), day(*time));
             format!("its certificate is not valid before {begin}, and the clock here says {now}: is it right?")
         }
         CertificateError::UnknownIssuer => format!("its certificate is signed by no authority that is trusted here ({trusted})"),
@@ -56,6 +56,11 @@ fn refusal(alert: AlertDescription) -> String {
         AlertDescription::CertificateExpired => "it says that our certificate has expired, or is not valid yet".to_owned(),
         other => format!("it refused the handshake: {other:?}"),
     }
+}
+
+/// No more of the clock than the day: what is said again and again should read the same, so that a log can tell.
+fn day(time: UnixTime) -> Day {
+    moment(time).utc_day()
 }
 
 fn moment(time: UnixTime) -> Timestamp {

@@ -91,6 +91,10 @@ impl Upstream for FileUpstream {
         self.run(|root| root.check_mark())
     }
 
+    fn sent_bytes(&self) -> u64 {
+        self.pace.charged()
+    }
+
     fn establish(&self) -> Answer<'_, ()> {
         self.run(|root| root.establish())
     }

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::model::{InstanceId, Timestamp};
 
-/// How much the newest shipment tells about the rate to come.
-const NEWEST_WEIGHT: f64 = 0.3;
+/// What the shipments before tell about the rate to come, beside the newest.
+const EARLIER_WEIGHT: f64 = 0.7;
 
 /// Whether upstream can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -48,8 +48,12 @@ pub struct LinkStatus {
     pub delivered_readings: u64,
     /// Bytes delivered since start, manifests included.
     pub delivered_bytes: u64,
+    /// Bytes handed to the line since start, also those that were in vain.
+    pub sent_bytes: u64,
     /// Bytes a second while shipping, from the latest shipments.
     pub bytes_per_s: Option<f64>,
+    /// Why upstream refuses everything, if it does.
+    pub refused: Option<String>,
     /// Instances set aside, oldest first.
     pub set_aside: Vec<SetAside>,
 }
@@ -57,7 +61,14 @@ pub struct LinkStatus {
 /// Where the uploader writes and others look. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LinkState {
-    inner: Arc<Mutex<LinkStatus>>,
+    inner: Arc<Mutex<Seen>>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    status: LinkStatus,
+    /// Bytes and seconds of the latest shipments, the older the lighter: a large one tells more than a small one.
+    recent: (f64, f64),
 }
 
 impl LinkState {
@@ -79,24 +90,26 @@ impl LinkState {
             last_error: None,
             delivered_readings: 0,
             delivered_bytes: 0,
+            sent_bytes: 0,
             bytes_per_s: None,
+            refused: None,
             set_aside: Vec::new(),
         };
-        Self { inner: Arc::new(Mutex::new(status)) }
+        Self { inner: Arc::new(Mutex::new(Seen { status, recent: (0.0, 0.0) })) }
     }
 
     /// How it is now.
     pub fn status(&self) -> LinkStatus {
-        self.lock().clone()
+        self.lock().status.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, LinkStatus> {
+    fn lock(&self) -> MutexGuard<'_, Seen> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Enters `state`; `since` moves only when it is another one.
     pub(super) fn enter(&self, state: LinkMode, now: Timestamp) {
-        let mut status = self.lock();
+        let status = &mut self.lock().status;
         if status.state != state || status.since.is_none() {
             status.since = Some(now);
         }
@@ -105,28 +118,40 @@ impl LinkState {
 
     /// Upstream answered.
     pub(super) fn reached(&self, now: Timestamp) {
-        self.lock().last_success = Some(now);
+        self.lock().status.last_success = Some(now);
     }
 
     pub(super) fn failed(&self, error: String) {
-        self.lock().last_error = Some(error);
+        self.lock().status.last_error = Some(error);
     }
 
-    /// A shipment of `readings` and `bytes` is delivered; `taken` is the time it took, where that tells of the rate.
-    pub(super) fn delivered(&self, readings: u64, bytes: u64, taken: Option<Duration>, now: Timestamp) {
-        let mut status = self.lock();
+    /// Upstream refuses everything, or no longer.
+    pub(super) fn refused(&self, reason: Option<String>) {
+        self.lock().status.refused = reason;
+    }
+
+    /// The upstream's count of bytes handed to the line.
+    pub(super) fn sent(&self, bytes: u64) {
+        self.lock().status.sent_bytes = bytes;
+    }
+
+    /// A shipment of `readings` and `bytes` is delivered; `sent`: how much was sent for it now, and the time that took.
+    pub(super) fn delivered(&self, readings: u64, bytes: u64, sent: Option<(u64, Duration)>, now: Timestamp) {
+        let mut seen = self.lock();
+        if let Some((bytes, taken)) = sent.filter(|(bytes, _)| *bytes > 0) {
+            let (before, time) = seen.recent;
+            seen.recent = (EARLIER_WEIGHT * before + bytes as f64, EARLIER_WEIGHT * time + taken.as_secs_f64().max(1e-3));
+            seen.status.bytes_per_s = Some(seen.recent.0 / seen.recent.1);
+        }
+        let status = &mut seen.status;
         status.last_success = Some(now);
         status.last_error = None;
         status.delivered_readings += readings;
         status.delivered_bytes += bytes;
-        if let Some(taken) = taken {
-            let rate = bytes as f64 / taken.as_secs_f64().max(1e-3);
-            status.bytes_per_s = Some(status.bytes_per_s.map_or(rate, |before| before + NEWEST_WEIGHT * (rate - before)));
-        }
     }
 
     pub(super) fn set_aside(&self, all: Vec<SetAside>) {
-        self.lock().set_aside = all;
+        self.lock().status.set_aside = all;
     }
 }
 
@@ -144,15 +169,18 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_follows_the_latest_shipments() {
+    fn the_rate_follows_the_latest_shipments_and_a_large_one_tells_more() {
         let link = LinkState::probing();
         link.enter(LinkMode::Online, Timestamp(1));
         assert_eq!(link.status().bytes_per_s, None);
         link.failed("no way".to_owned());
-        link.delivered(10, 1000, Some(Duration::from_secs(1)), Timestamp(2));
+        link.delivered(10, 1000, Some((1000, Duration::from_secs(1))), Timestamp(2));
         assert_eq!(link.status().bytes_per_s, Some(1000.0));
-        link.delivered(10, 3000, Some(Duration::from_secs(1)), Timestamp(3));
-        assert!((link.status().bytes_per_s.unwrap() - 1600.0).abs() < 1e-6);
-        assert_eq!((link.status().delivered_readings, link.status().delivered_bytes, link.status().last_error), (20, 4000, None));
+        link.delivered(10, 30_000, Some((30_000, Duration::from_secs(3))), Timestamp(3));
+        assert!((link.status().bytes_per_s.unwrap() - 30_700.0 / 3.7).abs() < 1e-6);
+        link.delivered(10, 500, None, Timestamp(4));
+        assert!((link.status().bytes_per_s.unwrap() - 30_700.0 / 3.7).abs() < 1e-6, "what was there already tells nothing");
+        let status = link.status();
+        assert_eq!((status.delivered_readings, status.delivered_bytes, status.last_error), (30, 31_500, None));
     }
 }

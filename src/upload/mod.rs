@@ -4,12 +4,13 @@
 //! which cuts and losses there are and what was shipped (the ledger), what is kept after delivery (retention).
 //! Invariants: a manifest's bytes are in the ledger before anything of its shipment is put; names are a function of
 //! gateway, instance and number; a put never replaces; one shipment at a time, and the next begins when the outcome of
-//! the one before is known; nothing is sent whose digest does not hold.
+//! the one before is known, so that none of its cut is dropped meanwhile; nothing is sent whose digest does not hold.
 //! On failure: the shipment stays in the ledger and is taken up again, after a pause or a restart, byte by byte the same.
 //!
-//! The way of a shipment: [`Uploader`] is the worker with the link's modes, `staging` chooses and builds, `shipping`
-//! takes a shipment through its steps, `reconcile` recognises what an earlier ledger delivered, [`Upstream`] is the seam to
-//! where it goes: a folder in `file`, S3 and collectors in `remote`. [`verify()`] reads a lake.
+//! The way of a shipment: `worker` has the link's modes and decides when to try, `staging` chooses and builds, `shipping`
+//! takes a shipment through its steps, `patience` says how long to wait for an answer, `refusal` what becomes of one that
+//! is refused, `reconcile` recognises what an earlier ledger delivered, [`Upstream`] is the seam to where it goes: a folder
+//! in `file`, S3 and collectors in `remote`. [`verify()`] reads a lake.
 //!
 //! [`SegmentDir`]: crate::segment::SegmentDir
 
@@ -17,14 +18,18 @@ mod error;
 mod file;
 mod key;
 mod link;
+mod network;
 mod pace;
+mod patience;
 mod reconcile;
+mod refusal;
 mod remote;
 mod shipping;
 mod staging;
 mod uploader;
 mod upstream;
 mod verify;
+mod worker;
 
 #[cfg(test)]
 mod tests;
@@ -33,6 +38,7 @@ pub use error::UploadError;
 pub use file::{FileUpstream, MARK};
 pub use key::LakeKey;
 pub use link::{LinkMode, LinkState, LinkStatus, SetAside};
+pub use network::watch_network;
 pub use uploader::{Setup, Uploader, UploaderHandle};
 pub use upstream::{Answer, Body, Content, Put, Upstream, UpstreamError, open};
 pub use verify::{Finding, FindingKind, InstanceReport, Progress, Report, Verdict, verify, verify_watched};

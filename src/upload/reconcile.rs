@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use super::UploadError;
-use super::shipping::{ANSWER_TIME, within};
+use super::patience::{ANSWER_TIME, within};
 use super::uploader::Inner;
 use super::upstream::UpstreamError;
 use crate::ledger::Recognised;
@@ -29,8 +29,8 @@ impl Inner {
         let bytes = match within(ANSWER_TIME, self.upstream.get(key, MAX_MANIFEST_BYTES)).await {
             Ok(Some(bytes)) if Digest::of(&bytes) == found => bytes,
             Ok(_) => return Err(UpstreamError::Transient(format!("\"{key}\" is another one at every look")).into()),
-            Err(UploadError::Upstream(UpstreamError::Permanent(_))) => return Ok(false),
-            Err(error) => return Err(error),
+            Err(UpstreamError::Permanent(_)) => return Ok(false),
+            Err(error) => return Err(error.into()),
         };
         let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else { return Ok(false) };
         if !self.is_ours(shipment, &manifest).await? {

@@ -3,11 +3,11 @@
 //! Owns: the order of the steps. Does not own: when to try (the uploader's modes).
 //! Invariants: what is sent was checked against its digest before the manifest was recorded and again while it was sent;
 //! the manifest is put when all files are stored; an outcome is recorded only when it is known.
-//! On failure: an error, and the shipment stays open in the ledger. Two ends are not errors. A file that is damaged
+//! On failure: an error, and the shipment stays open in the ledger. Some ends are not errors. A file that is damaged
 //! after the manifest was recorded can't be delivered as promised: once it is sure that neither it nor the manifest is
 //! upstream, the shipment is abandoned and the damage becomes a loss. A name taken by other bytes can never be
 //! delivered: unless an earlier ledger of ours took it (`reconcile`), the shipment is set aside with its instance, and a
-//! new instance begins if it was the current one.
+//! new instance begins if it was the current one. What becomes of a shipment that upstream refuses is in `refusal`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,19 +17,25 @@ use tokio::time::Instant;
 use super::UploadError;
 use super::key::LakeKey;
 use super::link::SetAside;
+use super::patience::{ANSWER_TIME, within};
+use super::refusal::Doubt;
 use super::staging::{Load, stage};
 use super::uploader::Inner;
-use super::upstream::{Body, Put, UpstreamError};
+use super::upstream::{Body, UpstreamError};
 use crate::config::Order;
-use crate::ledger::{LedgerError, Reader};
-use crate::model::{Cut, Digest, InstanceId, Manifest, ManifestFile, SegmentName, Shipment};
+use crate::ledger::{LedgerError, Reader, Retry};
+use crate::model::{Cut, Digest, InstanceId, Manifest, ManifestFile, SegmentName, Shipment, Timestamp};
 use crate::segment::{condemn, digest_file};
 
 /// What one step of shipping did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Shipped {
-    /// A shipment came to its end, one way or another.
-    One,
+    /// A shipment is delivered.
+    Delivered,
+    /// Upstream refuses this shipment, for this reason; others may go.
+    Refused(String),
+    /// A shipment came to another end, or there is something else to ship now.
+    Over,
     /// There is nothing to ship.
     Nothing,
 }
@@ -40,38 +46,41 @@ enum Found {
     Open(Shipment),
     /// This comes next.
     Next(Load),
+    /// Nothing but what was refused, and is to be tried again.
+    RefusedLongAgo,
     /// Nothing.
     Nothing,
 }
 
-/// Longest wait for an answer to anything small, and for the first byte of anything large.
-pub(super) const ANSWER_TIME: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(60) };
-
-/// The slowest link that still counts as one: bytes a second below which a put is given up.
-const SLOWEST_BYTES_PER_S: u64 = 2048;
-
 impl Inner {
     /// Takes up the open shipment or begins the next one, and sees it through.
-    pub(super) async fn ship_next(self: &Arc<Self>) -> Result<Shipped, UploadError> {
-        let newest_first = self.settings.order == Order::NewestFirst;
-        let shipment = match self.read(move |reader| find(reader, newest_first)).await? {
-            Found::Open(shipment) => shipment,
+    pub(super) async fn ship_next(self: &Arc<Self>, doubt: &mut Doubt) -> Result<Shipped, UploadError> {
+        let (newest_first, now) = (self.settings.order == Order::NewestFirst, self.clock.now());
+        let (shipment, resumed) = match self.read(move |reader| find(reader, newest_first, now)).await? {
+            Found::Open(shipment) => (shipment, true),
             Found::Nothing => return Ok(Shipped::Nothing),
+            Found::RefusedLongAgo => {
+                self.ledger.retry_refused(Retry::Due).await?;
+                return Ok(Shipped::Over);
+            }
             Found::Next(load) => match self.begin(load).await? {
-                Some(shipment) => shipment,
+                Some(shipment) => {
+                    *doubt = Doubt::none();
+                    (shipment, false)
+                }
                 // Damage was found; the next look sees the loss.
-                None => return Ok(Shipped::One),
+                None => return Ok(Shipped::Over),
             },
         };
-        match self.ship(&shipment).await {
+        match self.ship(&shipment, resumed, doubt).await {
             Err(UploadError::Upstream(UpstreamError::Conflict { key, found })) => {
                 if !self.recognise(&shipment, &key, found).await? {
                     self.set_aside(&shipment, &key, found).await?;
                 }
+                Ok(Shipped::Over)
             }
-            other => other?,
+            other => other,
         }
-        Ok(Shipped::One)
     }
 
     /// Checks the files, then records the shipment. `None`: a file was damaged, and that is recorded instead.
@@ -91,46 +100,63 @@ impl Inner {
         Ok(Some(shipment))
     }
 
-    async fn ship(&self, shipment: &Shipment) -> Result<(), UploadError> {
+    /// Sends it. `resumed`: an attempt before may have got as far as the manifest.
+    async fn ship(&self, shipment: &Shipment, resumed: bool, doubt: &mut Doubt) -> Result<Shipped, UploadError> {
         let manifest: Manifest =
             serde_json::from_slice(&shipment.manifest).map_err(|error| UploadError::Shipment(shipment.number, error.to_string()))?;
         let key = Manifest::key(&manifest.gateway, &manifest.instance, manifest.shipment);
-        // Asked first: a crash may have come between the manifest and its record, or a twin of this gateway was here.
-        // Nobody else puts it, so that without it here it is surely not there until the end of this attempt.
-        match self.find(&key).await? {
-            None => {}
-            Some(found) if found == Digest::of(&shipment.manifest) => {
-                return self.finish(shipment, &manifest, None).await;
+        if resumed {
+            // Asked first: a crash may have come between the manifest and its record. Nobody else puts it, so that without it
+            // here it is surely not there until the end of this attempt.
+            match self.find(&key).await? {
+                None => doubt.settle(),
+                Some(found) if found == Digest::of(&shipment.manifest) => return self.finish(shipment, &manifest, None).await,
+                Some(found) => return Err(UpstreamError::Conflict { key, found }.into()),
             }
-            Some(found) => return Err(UpstreamError::Conflict { key, found }.into()),
         }
-        let begun = Instant::now();
+        let (begun, before) = (Instant::now(), self.upstream.sent_bytes());
         let segments = local_names(&manifest)?;
         let _pin = self.dir.pin(&segments);
         for (file, name) in manifest.files.iter().zip(&segments) {
-            let body = Body::file(self.dir.path(name), file.bytes, file.sha256);
-            match self.put(&file.key, body).await {
-                Err(UploadError::Upstream(UpstreamError::Source { detail, .. })) => {
+            match self.put(&file.key, Body::file(self.dir.path(name), file.bytes, file.sha256)).await {
+                Err(UpstreamError::Source { detail, .. }) => {
                     if !self.settle_damage(shipment, file, name, detail).await? {
-                        return Ok(());
+                        return Ok(Shipped::Over);
                     }
                 }
-                other => other.map(|_| ())?,
+                Err(UpstreamError::Permanent(reason)) => return self.refused(shipment, doubt, reason).await,
+                other => drop(other?),
             }
             fail::fail_point!("upload.after_part");
         }
-        self.put(&key, Body::memory(shipment.manifest.clone())).await?;
+        doubt.begin();
+        let outcome = self.put(&key, Body::memory(shipment.manifest.clone())).await;
+        match &outcome {
+            Ok(_) => {}
+            Err(UpstreamError::Ambiguous(_)) => doubt.no_answer(),
+            Err(_) => doubt.surely_not_done(),
+        }
+        match outcome {
+            Err(UpstreamError::Permanent(reason)) => return self.refused(shipment, doubt, reason).await,
+            other => drop(other?),
+        }
         fail::fail_point!("upload.after_manifest");
         // The pauses of the rate limit are left in: they are part of how fast the backlog drains.
-        self.finish(shipment, &manifest, Some(begun.elapsed())).await
+        let sent = self.upstream.sent_bytes().saturating_sub(before);
+        self.finish(shipment, &manifest, Some((sent, begun.elapsed()))).await
     }
 
-    /// It is all upstream; `taken` where it was sent in one go.
-    async fn finish(&self, shipment: &Shipment, manifest: &Manifest, taken: Option<Duration>) -> Result<(), UploadError> {
+    /// It is all upstream; `sent`: how much was sent now, and the time that took.
+    pub(super) async fn finish(
+        &self,
+        shipment: &Shipment,
+        manifest: &Manifest,
+        sent: Option<(u64, Duration)>,
+    ) -> Result<Shipped, UploadError> {
         self.ledger.finish_shipment(shipment.instance.clone(), shipment.number).await?;
         fail::fail_point!("upload.after_finish");
         let bytes = shipment.manifest.len() as u64 + manifest.files.iter().map(|file| file.bytes).sum::<u64>();
-        self.link.delivered(manifest.readings, bytes, taken, self.clock.now());
+        self.link.delivered(manifest.readings, bytes, sent, self.clock.now());
         tracing::info!(
             instance = %manifest.instance,
             shipment = manifest.shipment,
@@ -139,22 +165,10 @@ impl Inner {
             records = manifest.records,
             losses = manifest.losses.len(),
             bytes,
-            taken_ms = taken.map(|taken| u64::try_from(taken.as_millis()).unwrap_or(u64::MAX)),
+            taken_ms = sent.map(|(_, taken)| u64::try_from(taken.as_millis()).unwrap_or(u64::MAX)),
             "delivered a shipment"
         );
-        Ok(())
-    }
-
-    /// Puts `body`, with a deadline by its size.
-    async fn put(&self, key: &str, body: Body) -> Result<Put, UploadError> {
-        let slowest = match self.settings.rate_limit.0 {
-            0 => SLOWEST_BYTES_PER_S,
-            limit => SLOWEST_BYTES_PER_S.min(limit / 2).max(1),
-        };
-        let deadline = ANSWER_TIME + Duration::from_secs(body.bytes / slowest);
-        let put = within(deadline, self.upstream.put_new(key, body)).await?;
-        tracing::debug!(key, ?put, "put");
-        Ok(put)
+        Ok(Shipped::Delivered)
     }
 
     /// A file of the shipment could not be sent, and the manifest is not upstream. True: the file is there all the same.
@@ -173,13 +187,13 @@ impl Inner {
             return Ok(true);
         }
         tracing::warn!(shipment = shipment.number, segment = %name, "a shipment is abandoned because a file of it is damaged");
-        self.ledger.abandon_shipment(shipment.instance.clone(), shipment.number).await?;
+        self.give_up(shipment).await?;
         condemn(&self.ledger, &self.dir, &self.sealer_state, name.clone(), damage).await?;
         Ok(false)
     }
 
-    async fn find(&self, key: &str) -> Result<Option<Digest>, UploadError> {
-        within(ANSWER_TIME, self.upstream.find(key)).await
+    pub(super) async fn find(&self, key: &str) -> Result<Option<Digest>, UploadError> {
+        Ok(within(ANSWER_TIME, self.upstream.find(key)).await?)
     }
 
     /// What is wrong with a local file, if its contents are to blame.
@@ -227,14 +241,9 @@ fn local_names(manifest: &Manifest) -> Result<Vec<SegmentName>, UploadError> {
     manifest.files.iter().map(name).collect()
 }
 
-/// Waits for an answer; silence leaves open whether it was done.
-pub(super) async fn within<T>(deadline: Duration, answer: impl Future<Output = Result<T, UpstreamError>>) -> Result<T, UploadError> {
-    let silence = |_| UpstreamError::Ambiguous(format!("none within {deadline:?}"));
-    Ok(tokio::time::timeout(deadline, answer).await.map_err(silence)??)
-}
-
-/// What the ledger has to ship: the open shipment, else the next cut with its instance's losses, else losses alone.
-fn find(reader: &mut Reader, newest_first: bool) -> Result<Found, LedgerError> {
+/// What the ledger has to ship: the open shipment, else the next cut with its instance's losses, else losses alone, else
+/// what was refused and is due again.
+fn find(reader: &mut Reader, newest_first: bool, now: Timestamp) -> Result<Found, LedgerError> {
     reader.snapshot(|reader| {
         if let Some(shipment) = reader.open_shipment()? {
             return Ok(Found::Open(shipment));
@@ -243,6 +252,7 @@ fn find(reader: &mut Reader, newest_first: bool) -> Result<Found, LedgerError> {
             Some(cut) => (cut.instance.clone(), Some(cut)),
             None => match reader.next_losses()? {
                 Some(instance) => (instance, None),
+                None if reader.has_refused_due(now)? => return Ok(Found::RefusedLongAgo),
                 None => return Ok(Found::Nothing),
             },
         };

@@ -118,8 +118,8 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, UpstreamError>>;
 
 /// A place that takes cuts. Keys are relative, `/`-separated, and made of our own names alone.
 pub trait Upstream: Send + Sync {
-    /// Puts `body` under `key` if nothing is there. What is there is compared by digest, never replaced. When this
-    /// returns a [`Put`], the bytes are durable, complete and equal to the digest; a reader never sees a part of them.
+    /// Puts `body` under `key` if nothing is there. What is there is compared by digest, never replaced; it is looked at
+    /// before anything is sent, so that a repetition costs a question and no body. When this returns a [`Put`], the bytes are durable, complete and equal to the digest; a reader never sees a part of them.
     fn put_new<'a>(&'a self, key: &'a str, body: Body) -> Answer<'a, Put>;
 
     /// The digest of what is stored under `key`, if anything is.
@@ -130,6 +130,9 @@ pub trait Upstream: Send + Sync {
 
     /// Cheaply: is there a way, and is the place ours?
     fn probe(&self) -> Answer<'_, ()>;
+
+    /// Bytes of bodies handed to the line since the start, counted chunk by chunk as they go: by it a put shows that it moves.
+    fn sent_bytes(&self) -> u64;
 
     /// Makes the place ready. The caller knows that nothing was ever delivered from here.
     fn establish(&self) -> Answer<'_, ()>;

@@ -1,4 +1,4 @@
--- user_version 4
+-- user_version 5
 CREATE TABLE instances (
     id integer primary key,
     name text not null unique,
@@ -116,6 +116,13 @@ CREATE TABLE idempotency (
     received integer not null
 ) strict;
 CREATE INDEX sessions_expiry on sessions (expires) where expiry is not null;
+CREATE TABLE refused (
+    cut integer primary key references cuts (id) on delete cascade,
+    reason text not null,
+    since integer not null,
+    again integer,
+    times integer not null
+) strict;
 CREATE TABLE "segments" (
     id integer primary key,
     cut integer not null references cuts (id),

@@ -1,14 +1,20 @@
 //! Tests that drive the real program: one binary, so that DuckDB is linked once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod access;
 mod bad_input;
+#[path = "../support/certificates.rs"]
+mod certificates;
 mod crash_points;
 mod exactly_once;
 mod faults;
 mod redelivery;
 mod retention;
 mod s3;
+mod secrets;
 mod sql;
 mod story;
 mod support;
 mod tidy;
+mod tls;
+mod watching;

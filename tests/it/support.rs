@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -70,7 +72,6 @@ impl Gateway {
         self.wait_for("the daemon to be ready", |gateway| gateway.try_status().is_some());
     }
 
-    #[cfg(feature = "engine")]
     pub fn pid(&self) -> u32 {
         self.daemon.as_ref().expect("the daemon runs").id()
     }
@@ -107,6 +108,23 @@ impl Gateway {
         }
         let _ = daemon.kill();
         panic!("the daemon did not end\n{}", self.last_lines());
+    }
+
+    /// A file of its own, with something that others may not read.
+    pub fn secret(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    /// Makes an account in the file `listener-users`.
+    pub fn add_user(&self, name: &str, password: &str) {
+        let mut command = Command::new(PROGRAM);
+        command.args(["user", "add", name, "--file"]).arg(self.folder.path().join("listener-users"));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        writeln!(child.stdin.take().unwrap(), "{password}").unwrap();
+        assert!(child.wait().unwrap().success());
     }
 
     /// Runs a command against this gateway's daemon.
@@ -245,10 +263,15 @@ pub struct Mosquitto {
 
 impl Mosquitto {
     pub fn start() -> Self {
+        Self::with("allow_anonymous true\n")
+    }
+
+    /// With more settings of its own.
+    pub fn with(more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
         let settings = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nautosave_interval 1\n\
+            "listener {port} 127.0.0.1\n{more}persistence true\npersistence_location {}/\nautosave_interval 1\n\
              max_queued_messages 0\nuser root\n",
             folder.path().display()
         );

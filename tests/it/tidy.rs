@@ -8,10 +8,12 @@ const MAX_FUNCTION_LINES: usize = 70;
 const MAX_LINE_WIDTH: usize = 140;
 
 /// Third-party names and the rooms that may speak them.
-const FENCES: [(&str, &[&str]); 10] = [
+const FENCES: [(&str, &[&str]); 12] = [
     ("duckdb", &["engine"]),
     ("rusqlite", &["ledger"]),
     ("rumqttc", &["ingest"]),
+    ("argon2", &["ingest"]),
+    ("tokio_rustls", &["tls"]),
     ("parquet", &["segment"]),
     ("object_store", &["upload"]),
     ("reqwest", &["upload"]),

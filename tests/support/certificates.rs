@@ -55,7 +55,9 @@ impl Authority {
 
     pub fn sign_for(&self, name: &str, years: (i32, i32), hosts: &[&str]) -> Pair {
         let key = KeyPair::generate().unwrap();
-        let certificate = params(name, years, hosts).signed_by(&key, &self.issuer).unwrap();
+        let mut params = params(name, years, hosts);
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
         write(&self.folder, name, &certificate.pem(), &key)
     }
 }

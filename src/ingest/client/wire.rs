@@ -44,7 +44,7 @@ pub enum WireError {
     #[error("the broker did not answer within {}s", .0.as_secs())]
     Timeout(Duration),
     /// The broker ended the connection instead of accepting it.
-    #[error("the broker closed the connection without an answer; does it speak {} on this port?", if *.tls { "TLS" } else { "MQTT without TLS (or mqtts://)" })]
+    #[error("the broker closed the connection without an answer; {}", doubt(*.tls))]
     Unanswered {
         /// Whether we speak TLS.
         tls: bool,
@@ -61,6 +61,11 @@ pub enum WireError {
     /// A packet that does not belong here.
     #[error("unexpected packet {0}")]
     Unexpected(&'static str),
+}
+
+/// What may be the matter with a broker that says nothing.
+fn doubt(tls: bool) -> &'static str {
+    if tls { "does it speak MQTT on this port?" } else { "does it ask for TLS (mqtts://) on this port?" }
 }
 
 /// A CONNACK's refusal in words, with what to look at.
@@ -202,11 +207,21 @@ impl Wire {
         let limit = if target.address.tls { TLS_CONNECT_TIMEOUT } else { CONNECT_TIMEOUT };
         let open = Self::handshake(target, login, max_payload_bytes);
         let opened = tokio::time::timeout(limit, open).await.unwrap_or(Err(WireError::Timeout(limit)));
-        // A broker that does not like our certificate says so where its first answer should be.
         opened.map_err(|error| match error {
-            WireError::Io(error) => target.fault(&error).map_or(WireError::Io(error), WireError::Tls),
+            WireError::Io(error) => Self::unanswered(target, error),
             error => error,
         })
+    }
+
+    /// A broker that does not like our certificate says so where its first answer should be.
+    fn unanswered(target: &Target, error: io::Error) -> WireError {
+        match target.fault(&error) {
+            Some(fault) => WireError::Tls(fault),
+            None if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof) => {
+                WireError::Unanswered { tls: target.address.tls }
+            }
+            None => WireError::Io(error),
+        }
     }
 
     async fn handshake(target: &Target, login: Connect, max_payload_bytes: usize) -> Result<Self, WireError> {

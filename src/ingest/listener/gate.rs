@@ -99,6 +99,11 @@ impl Gate {
         self.tls.as_ref()
     }
 
+    /// Whether passwords are looked at.
+    pub(super) fn asks_for_accounts(&self) -> bool {
+        self.users.is_some()
+    }
+
     /// Whether whoever named `username` (or nobody) with `password` may publish. Must hold before anything else is done for
     /// them: a stranger must not even end another's connection.
     ///

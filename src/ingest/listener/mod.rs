@@ -141,7 +141,7 @@ impl Listener {
         clock: SharedClock,
         state: Arc<ListenerState>,
     ) -> Result<Self, ListenerError> {
-        check(settings)?;
+        check_shape(settings)?;
         let gate = Arc::new(Gate::new(settings)?);
         // Who may come in from other machines is known, or the settings let in anyone.
         let guarded = settings.anonymous || settings.users_file.is_some() || settings.tls_client_ca.is_some();
@@ -184,7 +184,11 @@ impl Listener {
         if let Err(error) = self.shared.ledger.leave_sessions().await {
             tracing::warn!(%error, "sessions that should expire from now on do not");
         }
-        tracing::info!(addresses = ?self.addresses, "the listener takes connections");
+        let (tls, accounts) = (self.shared.gate.tls().is_some(), self.shared.gate.asks_for_accounts());
+        tracing::info!(addresses = ?self.addresses, tls, accounts, "the listener takes connections");
+        if accounts && !tls && self.addresses.iter().any(|address| !address.ip().is_loopback()) {
+            tracing::warn!("passwords of sensors cross the network in the clear; set listener.tls_cert and tls_key");
+        }
         self.shared.stop = stop.clone();
         let patience = self.shared.limits.stop + self.shared.limits.farewell;
         let shared = Arc::new(self.shared);
@@ -212,13 +216,18 @@ impl Listener {
 /// # Errors
 /// All of [`ListenerError`] but [`ListenerError::Bind`].
 pub fn check(settings: &config::Listener) -> Result<(), ListenerError> {
+    check_shape(settings)?;
+    Gate::new(settings).map(drop)
+}
+
+fn check_shape(settings: &config::Listener) -> Result<(), ListenerError> {
     if settings.bind.is_empty() {
         return Err(ListenerError::Config("listener.bind is empty; give an address, or leave out [listener]".to_owned()));
     }
     if settings.max_connections == 0 {
         return Err(ListenerError::Config("listener.max_connections is 0; leave out [listener] to take none".to_owned()));
     }
-    Gate::new(settings).map(drop)
+    Ok(())
 }
 
 /// All addresses that `text` stands for.

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tempfile::TempDir;
 
-use super::{Ledger, LedgerError, Open, Reader, Recognised};
+use super::{Ledger, LedgerError, Open, Reader, Recognised, Refusals, Retry};
 use crate::clock::Clock;
 use crate::model::{
     Batch, Books, CutNumber, CutState, Day, Digest, FileKind, InstanceId, Reading, Record, SealedCut, Segment, SegmentName, Seq, SeriesKey,

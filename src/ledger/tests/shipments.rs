@@ -107,3 +107,54 @@ async fn an_instance_set_aside_is_passed_over_until_it_is_taken_up() {
     ledger.take_up_set_aside().await.unwrap();
     assert_eq!(reader(&ledger).next_cut(true).unwrap().map(|cut| (cut.instance, cut.number)), Some((old, 2)));
 }
+
+#[tokio::test]
+async fn a_refused_cut_gives_its_number_away_and_is_passed_over_until_its_turn_comes_again() {
+    let (folder, ledger, instance) = with_two_cuts().await;
+    let bad = reader(&ledger).cut_segments(&instance, 1).unwrap()[0].name.clone();
+    ledger.mark_damaged(bad, "a test".to_owned()).await.unwrap();
+    let next = |ledger: &Ledger| reader(ledger).next_cut(true).unwrap().map(|cut| cut.number);
+    let refuse = |number| ledger.refuse_shipment(instance.clone(), number, "413".to_owned(), Timestamp(1_000));
+    assert!(invalid(refuse(1).await).contains("not under way"));
+    ledger.begin_shipment(Shipment { losses: vec![1], ..shipment(&instance, 1, Some(2)) }).await.unwrap();
+    refuse(1).await.unwrap();
+    assert_eq!((next(&ledger), reader(&ledger).open_shipment().unwrap()), (Some(1), None));
+    assert_eq!(reader(&ledger).untold_losses(&instance).unwrap().len(), 1);
+    let refusals = Refusals { cuts: 1, readings: 4, reason: "413".to_owned(), again: Timestamp(1_000) };
+    assert_eq!(reader(&ledger).refusals().unwrap(), Some(refusals.clone()));
+    let backlog = reader(&ledger).backlog().unwrap();
+    assert!(0 < backlog.held_bytes && backlog.held_bytes < backlog.bytes, "{backlog:?}");
+    assert_eq!(
+        (reader(&ledger).has_refused_due(Timestamp(999)).unwrap(), reader(&ledger).has_refused_due(Timestamp(1_000)).unwrap()),
+        (false, true)
+    );
+    let killed = as_after_a_kill(folder.path());
+    assert_eq!(reader(&open(killed.path())).refusals().unwrap(), Some(refusals));
+
+    ledger.retry_refused(Retry::RefusedOnce).await.unwrap();
+    assert_eq!((next(&ledger), reader(&ledger).refusals().unwrap()), (Some(2), None));
+    ledger.begin_shipment(shipment(&instance, 1, Some(2))).await.unwrap();
+    refuse(1).await.unwrap();
+    ledger.retry_refused(Retry::RefusedOnce).await.unwrap();
+    assert_eq!(next(&ledger), Some(1), "it was refused twice");
+    ledger.retry_refused(Retry::Due).await.unwrap();
+    assert_eq!(next(&ledger), Some(2));
+    deliver(&ledger, 1, 2).await;
+    ledger.retry_refused(Retry::All).await.unwrap();
+    assert_eq!((next(&ledger), reader(&ledger).refusals().unwrap()), (Some(1), None));
+    assert_eq!(books(&ledger), Books { accepted: 8, sealed: 1, delivered: 4, damaged: 3, kept: 5, ..Books::default() });
+    // A shipment of losses alone has no cut that could be passed over.
+    ledger.begin_shipment(shipment(&instance, 2, None)).await.unwrap();
+    assert!(invalid(refuse(2).await).contains("brings no cut"));
+}
+
+#[tokio::test]
+async fn nothing_of_a_cut_under_way_leaves_before_the_outcome_is_known() {
+    let (_folder, ledger, instance) = with_two_cuts().await;
+    let name = reader(&ledger).cut_segments(&instance, 1).unwrap()[0].name.clone();
+    ledger.begin_shipment(shipment(&instance, 1, Some(1))).await.unwrap();
+    assert!(invalid(ledger.evict(vec![name.clone()]).await).contains("is not delivered"));
+    assert!(invalid(ledger.mark_damaged(name.clone(), "a test".to_owned()).await).contains("being shipped"));
+    ledger.finish_shipment(instance, 1).await.unwrap();
+    ledger.evict(vec![name]).await.unwrap();
+}

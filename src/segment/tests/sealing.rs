@@ -224,14 +224,16 @@ async fn what_was_hot_before_the_start_keeps_its_age() {
 }
 
 #[tokio::test]
-async fn a_reconnect_cuts_once_a_minute_and_a_flush_always() {
+async fn reconnects_are_cut_at_once_until_there_were_too_many_and_a_flush_always() {
     let rig = Rig::new();
     let sealer = rig.start(settings(Duration::from_secs(3600), 1_000_000));
     rig.commit(some(10, DAY)).await;
-    assert_eq!(sealer.handle.seal_now(Demand::Reconnect).await.unwrap(), Some(1));
-    rig.commit(some(10, DAY)).await;
+    for cut in 1..=20 {
+        assert_eq!(sealer.handle.seal_now(Demand::Reconnect).await.unwrap(), Some(cut));
+        rig.commit(some(10, DAY)).await;
+    }
     assert_eq!(sealer.handle.seal_now(Demand::Reconnect).await.unwrap(), None);
-    assert_eq!(sealer.handle.seal_now(Demand::Flush).await.unwrap(), Some(2));
+    assert_eq!(sealer.handle.seal_now(Demand::Flush).await.unwrap(), Some(21));
     assert_eq!(sealer.handle.seal_now(Demand::Flush).await.unwrap(), None);
     sealer.stop().await.unwrap();
 }

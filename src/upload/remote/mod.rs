@@ -201,6 +201,10 @@ impl Upstream for Remote {
         }
     }
 
+    fn sent_bytes(&self) -> u64 {
+        self.wire.sent_bytes()
+    }
+
     fn establish(&self) -> Answer<'_, ()> {
         self.probe()
     }

@@ -130,12 +130,19 @@ impl Wire {
         let error = error.without_url();
         let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
         while let Some(one) = cause {
-            if let Some(fault) = one.downcast_ref::<io::Error>().and_then(|error| tls::fault(error, &self.trusted)) {
+            let failed = one.downcast_ref::<io::Error>();
+            if let Some(fault) = failed.and_then(|error| tls::fault(error, &self.trusted)) {
                 return fault;
             }
-            cause = one.source();
+            // An I/O error hides what it was made of from `source`.
+            cause = failed.and_then(|error| error.get_ref()).map(|inner| inner as _).or_else(|| one.source());
         }
         explain(&error)
+    }
+
+    /// Bytes of bodies that went out.
+    pub fn sent_bytes(&self) -> u64 {
+        self.pace.charged()
     }
 
     /// Sends a request without a body.

@@ -2,20 +2,21 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arrow::array::UInt32Array;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, SharedClock};
+use crate::clock::Clock;
 use crate::config::{self, Order, Period};
 use crate::ledger::{Ledger, LedgerError, Open, Reader};
 use crate::model::{
     Batch, Books, CutNumber, FileKind, InstanceId, Manifest, Reading, SealedCut, Segment, SegmentName, Shipment, TimeSource, Timestamp,
     columns,
 };
-use crate::segment::{Origin, SealerHandle, SealerState, SegmentDir, write_readings};
+use crate::segment::{Origin, Sealer, SealerHandle, SealerState, SegmentDir, write_readings};
 use crate::upload::{LinkState, Setup, UploadError, Uploader, UploaderHandle, Upstream};
 
 /// Midnight UTC; readings are spread around it, so that a cut has files of two days.
@@ -24,11 +25,18 @@ pub const MIDNIGHT: i64 = 1_800_057_600_000_000;
 /// Everything takes well under this.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Still;
+/// A clock that stands still until it is moved.
+pub struct Still(AtomicI64);
+
+impl Still {
+    pub fn forward(&self, time: Duration) {
+        self.0.fetch_add(time.as_micros() as i64, Ordering::Relaxed);
+    }
+}
 
 impl Clock for Still {
     fn now(&self) -> Timestamp {
-        Timestamp(MIDNIGHT)
+        Timestamp(self.0.load(Ordering::Relaxed))
     }
 
     fn synchronised(&self) -> bool {
@@ -43,6 +51,7 @@ pub struct Gateway {
     pub dir: SegmentDir,
     pub settings: config::Upstream,
     pub sealer: Option<SealerHandle>,
+    pub clock: Arc<Still>,
 }
 
 /// An uploader at work.
@@ -67,8 +76,8 @@ impl Running {
     }
 }
 
-pub fn clock() -> SharedClock {
-    Arc::new(Still)
+pub fn clock() -> Arc<Still> {
+    Arc::new(Still(AtomicI64::new(MIDNIGHT)))
 }
 
 fn reading(place: u64) -> Reading {
@@ -89,8 +98,8 @@ fn reading(place: u64) -> Reading {
 
 impl Gateway {
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(folder.path(), Open { host_id: "host".to_owned(), clock: clock() }).unwrap();
+        let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
+        let ledger = Ledger::open(folder.path(), Open { host_id: "host".to_owned(), clock: clock.clone() }).unwrap();
         let dir = SegmentDir::open(folder.path()).unwrap();
         let millis = |millis| Period(Duration::from_millis(millis));
         let settings = config::Upstream {
@@ -100,17 +109,17 @@ impl Gateway {
             probe_interval: millis(20),
             ..config::Upstream::default()
         };
-        Self { folder, ledger, dir, settings, sealer: None }
+        Self { folder, ledger, dir, settings, sealer: None, clock }
     }
 
     /// Closes all and opens it again, as after a kill.
     pub async fn reopen(self) -> Self {
-        let Self { folder, ledger, dir, settings, .. } = self;
+        let Self { folder, ledger, dir, settings, clock, .. } = self;
         ledger.close().await.unwrap();
         drop((ledger, dir));
-        let ledger = Ledger::open(folder.path(), Open { host_id: "host".to_owned(), clock: clock() }).unwrap();
+        let ledger = Ledger::open(folder.path(), Open { host_id: "host".to_owned(), clock: clock.clone() }).unwrap();
         let dir = SegmentDir::open(folder.path()).unwrap();
-        Self { folder, ledger, dir, settings, sealer: None }
+        Self { folder, ledger, dir, settings, sealer: None, clock }
     }
 
     pub fn instance(&self) -> InstanceId {
@@ -182,7 +191,7 @@ impl Gateway {
             upstream,
             settings: self.settings.clone(),
             gateway: "gw-1".to_owned(),
-            clock: clock(),
+            clock: self.clock.clone(),
             link: link.clone(),
             sealer: self.sealer.clone(),
             sealer_state: Arc::new(SealerState::default()),
@@ -203,6 +212,20 @@ impl Gateway {
 
     pub fn is_drained(&self) -> bool {
         self.read(|reader| Ok(reader.next_cut(false)?.is_none() && reader.open_shipment()?.is_none() && reader.next_losses()?.is_none()))
+    }
+
+    /// Starts a sealer that seals on demand alone; it ends with the test.
+    pub fn start_sealer(&mut self) {
+        let never = Period(Duration::from_secs(3600));
+        let settings = config::Segment { seal_interval: never, ..config::Segment::default() };
+        let (sealer, handle) = Sealer::new(self.ledger.clone(), self.dir.clone(), settings, self.clock.clone(), Arc::default());
+        self.sealer = Some(handle);
+        tokio::spawn(sealer.run(CancellationToken::new()));
+    }
+
+    /// How many cuts upstream refuses.
+    pub fn refused(&self) -> u64 {
+        self.read(|reader| reader.refusals()).map_or(0, |refusals| refusals.cuts)
     }
 
     pub fn open_shipment(&self) -> Option<Shipment> {

@@ -30,7 +30,14 @@ pub enum Fault {
     Half,
     /// It is refused.
     Refuse,
+    /// It is not done: upstream asks for patience.
+    Busy(Duration),
+    /// It is done, over more time than any silence may take.
+    Trickle,
 }
+
+/// What of the keys is refused for good.
+type Refusal = Box<dyn Fn(&str) -> bool + Send>;
 
 #[derive(Default)]
 struct State {
@@ -40,6 +47,11 @@ struct State {
     established: bool,
     down: bool,
     puts: Vec<String>,
+    sent_bytes: u64,
+    refusal: Option<Refusal>,
+    forbidden: bool,
+    deaf_to: usize,
+    probes: usize,
 }
 
 /// The upstream. Its objects survive every crash of the gateway.
@@ -60,6 +72,25 @@ impl Memory {
 
     pub fn set_down(&self, down: bool) {
         self.state().down = down;
+    }
+
+    /// Puts of keys that `refusal` names are refused, whatever the script says.
+    pub fn refuse(&self, refusal: impl Fn(&str) -> bool + Send + 'static) {
+        self.state().refusal = Some(Box::new(refusal));
+    }
+
+    /// Nothing is allowed, not even a probe.
+    pub fn set_forbidden(&self, forbidden: bool) {
+        self.state().forbidden = forbidden;
+    }
+
+    /// The next `probes` get no answer.
+    pub fn set_deaf_to(&self, probes: usize) {
+        self.state().deaf_to = probes;
+    }
+
+    pub fn probes(&self) -> usize {
+        self.state().probes
     }
 
     pub fn objects(&self) -> BTreeMap<String, Bytes> {
@@ -83,11 +114,19 @@ impl Memory {
         let state = self.state();
         if state.down {
             Err(UpstreamError::Transient("the link is down".to_owned()))
+        } else if state.forbidden {
+            Err(UpstreamError::Permanent("403, who are you".to_owned()))
         } else if !state.established {
             Err(UpstreamError::Unmarked("nobody was here yet".to_owned()))
         } else {
             Ok(state)
         }
+    }
+
+    /// What is there already under `key` is looked at before anything is sent.
+    fn compare(&self, key: &str, body: &Body) -> Result<Option<Put>, UpstreamError> {
+        let found = self.reach()?.objects.get(key).map(|there| Digest::of(there));
+        Ok(found.filter(|found| *found == body.sha256).map(|_| Put::SameAlready))
     }
 
     fn put(&self, key: &str, body: &Body) -> Result<Put, UpstreamError> {
@@ -111,10 +150,22 @@ impl Memory {
 
 impl Upstream for Memory {
     fn put_new<'a>(&'a self, key: &'a str, body: Body) -> Answer<'a, Put> {
+        if let Ok(found) = self.compare(key, &body)
+            && let Some(put) = found
+        {
+            return async move { Ok(put) }.boxed();
+        }
         let fault = {
             let mut state = self.state();
             state.puts.push(key.to_owned());
-            state.script.pop_front().unwrap_or(Fault::None)
+            let refused = state.forbidden || state.refusal.as_ref().is_some_and(|refuses| refuses(key));
+            let fault = if refused { Fault::Refuse } else { state.script.pop_front().unwrap_or(Fault::None) };
+            state.sent_bytes += match fault {
+                Fault::Fail | Fault::Refuse | Fault::Busy(_) | Fault::HangBefore | Fault::Trickle => 0,
+                Fault::Half => body.bytes / 2,
+                _ => body.bytes,
+            };
+            fault
         };
         async move {
             match fault {
@@ -134,6 +185,14 @@ impl Upstream for Memory {
                     Err(UpstreamError::Ambiguous("reset".to_owned()))
                 }
                 Fault::Half => Err(UpstreamError::Ambiguous("reset in the middle".to_owned())),
+                Fault::Busy(retry_after) => Err(UpstreamError::Busy { detail: "429".to_owned(), retry_after }),
+                Fault::Trickle => {
+                    for _ in 0..25 {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        self.state().sent_bytes += body.bytes / 25;
+                    }
+                    self.put(key, &body)
+                }
                 Fault::Refuse => Err(UpstreamError::Permanent("403".to_owned())),
             }
         }
@@ -149,7 +208,23 @@ impl Upstream for Memory {
     }
 
     fn probe(&self) -> Answer<'_, ()> {
-        async { self.reach().map(drop) }.boxed()
+        async {
+            {
+                let mut state = self.state();
+                state.probes += 1;
+                if state.deaf_to == 0 {
+                    drop(state);
+                    return self.reach().map(drop);
+                }
+                state.deaf_to -= 1;
+            }
+            std::future::pending().await
+        }
+        .boxed()
+    }
+
+    fn sent_bytes(&self) -> u64 {
+        self.state().sent_bytes
     }
 
     fn establish(&self) -> Answer<'_, ()> {

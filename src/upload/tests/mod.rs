@@ -6,9 +6,11 @@ mod memory;
 mod modes;
 mod processes;
 mod reconcile;
+mod refusals;
 mod remote;
 mod server;
 mod shipments;
+mod waiting;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

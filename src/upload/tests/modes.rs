@@ -4,12 +4,10 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
-use super::fixture::{Gateway, clock, until};
+use super::fixture::{Gateway, cuts_in_order, until};
 use super::memory::{Fault, Memory};
-use crate::config::{self, Period};
-use crate::segment::Sealer;
+use super::shipments::is_whole;
+use crate::config::{Order, Period};
 use crate::upload::{FileUpstream, LinkMode, MARK, verify};
 
 #[tokio::test]
@@ -68,18 +66,6 @@ async fn a_kick_cuts_a_pause_short() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_tried_again_at_the_longest_pause_and_blocks_nothing_but_itself() {
-    let gateway = Gateway::new();
-    gateway.seal(4).await;
-    let upstream = Arc::new(Memory::default());
-    upstream.script([Fault::Refuse; 5]);
-    let running = gateway.start(upstream.clone());
-    until("it says why", || running.link.status().last_error.as_deref() == Some("refused: 403")).await;
-    until("it got through", || gateway.books().delivered == 4).await;
-    running.stop().await;
-}
-
-#[tokio::test]
 async fn a_lake_folder_that_vanishes_and_comes_back_ends_complete() {
     let gateway = Gateway::new();
     let (lake, away) = (gateway.folder.path().join("lake"), gateway.folder.path().join("away"));
@@ -123,12 +109,7 @@ async fn a_shipment_under_way_is_finished_before_it_stops() {
 #[tokio::test]
 async fn when_the_link_is_back_what_is_hot_is_sealed_and_sent_at_once() {
     let mut gateway = Gateway::new();
-    let never = Period(Duration::from_secs(3600));
-    let settings = config::Segment { seal_interval: never, ..config::Segment::default() };
-    let (sealer, handle) = Sealer::new(gateway.ledger.clone(), gateway.dir.clone(), settings, clock(), Arc::default());
-    gateway.sealer = Some(handle);
-    let stop = CancellationToken::new();
-    let sealing = tokio::spawn(sealer.run(stop.clone()));
+    gateway.start_sealer();
     let upstream = Arc::new(Memory::default());
     upstream.set_down(true);
     let running = gateway.start(upstream.clone());
@@ -137,8 +118,50 @@ async fn when_the_link_is_back_what_is_hot_is_sealed_and_sent_at_once() {
     upstream.set_down(false);
     until("what was hot is there", || gateway.books().delivered == 9).await;
     running.stop().await;
-    stop.cancel();
-    sealing.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_newest_readings_go_first_after_a_reconnect_also_before_a_shipment_cut_short() {
+    let mut gateway = Gateway::new();
+    gateway.settings.order = Order::NewestFirst;
+    for _ in 0..3 {
+        gateway.seal(4).await;
+    }
+    gateway.start_sealer();
+    let upstream = Arc::new(Memory::default());
+    // The first file of the third cut gets there, the second is cut short.
+    upstream.script([Fault::None, Fault::HangBefore]);
+    let running = gateway.start(upstream.clone());
+    until("the second file hangs", || upstream.puts().len() == 2).await;
+    upstream.set_down(true);
+    until("it is offline", || running.link.status().state == LinkMode::Offline).await;
+    gateway.commit(9).await;
+    upstream.set_down(false);
+    until("all is there", || gateway.books().delivered == 21).await;
+    running.stop().await;
+    let (objects, puts) = (upstream.objects(), upstream.puts());
+    assert_eq!(cuts_in_order(&puts, |key| objects[key].to_vec()), [4, 3, 2, 1].map(Some));
+    is_whole(&objects, 4);
+    let first = &puts[0];
+    assert_eq!(puts.iter().filter(|key| *key == first).count(), 1, "what was there already is not sent again");
+}
+
+#[tokio::test]
+async fn with_oldest_first_a_shipment_cut_short_goes_on_first() {
+    let mut gateway = Gateway::new();
+    gateway.seal(4).await;
+    gateway.start_sealer();
+    let upstream = Arc::new(Memory::default());
+    upstream.script([Fault::HangBefore]);
+    let running = gateway.start(upstream.clone());
+    until("it hangs", || upstream.puts().len() == 1).await;
+    upstream.set_down(true);
+    until("it is offline", || running.link.status().state == LinkMode::Offline).await;
+    gateway.commit(9).await;
+    upstream.set_down(false);
+    until("all is there", || gateway.books().delivered == 13).await;
+    running.stop().await;
+    assert_eq!(cuts_in_order(&upstream.puts(), |key| upstream.objects()[key].to_vec()), [1, 2].map(Some));
 }
 
 #[tokio::test]

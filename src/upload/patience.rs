@@ -1,0 +1,182 @@
+//! How long to wait for upstream: as long as something moves, and no longer than a slow link needs.
+//!
+//! A put is given up when it was silent for too long, by what may still lie in buffers on a slow line. It is given up
+//! sooner when the line was seen to be dead and there is a way again: TCP may take as long as the outage to notice. But
+//! what is given up has to be sent again, so that a live connection on a poor line is never cut off twice: only what
+//! [`Thrift`] can afford is.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::link::LinkMode;
+use super::uploader::Inner;
+use super::upstream::{Body, Put, UpstreamError};
+
+/// Longest wait for an answer to anything small.
+pub(super) const ANSWER_TIME: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(60) };
+
+/// The slowest link that still counts as one, in bytes a second.
+const SLOWEST_BYTES_PER_S: u64 = 2048;
+
+/// What an HTTP client and the kernel may hold of a body that counts as sent.
+const BUFFERED_BYTES: u64 = 512 << 10;
+
+/// How often a put under way is looked at.
+const LOOK_INTERVAL: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(1) };
+
+/// Beyond what its buffers explain: from this silence on a put is under suspicion.
+const SUSPICIOUS: Duration = if cfg!(test) { Duration::from_millis(60) } else { Duration::from_secs(5) };
+
+/// For a connection to come to life by itself once there is a way again.
+const REVIVAL: Duration = if cfg!(test) { Duration::from_millis(40) } else { Duration::from_secs(2) };
+
+/// While nothing is known of the line: 64 kbit a second.
+const USUAL_BYTES_PER_S: f64 = 8000.0;
+
+/// What was sent in vain, beside what was stored.
+#[derive(Debug, Default)]
+pub(super) struct Thrift {
+    stored: AtomicU64,
+    wasted: AtomicU64,
+}
+
+impl Thrift {
+    /// A put that sent `bytes` has ended.
+    fn note(&self, stored: bool, bytes: u64) {
+        let kind = if stored { &self.stored } else { &self.wasted };
+        kind.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether `bytes` more may be sent in vain: a twentieth of what was stored, and 64 KiB.
+    fn affords(&self, bytes: u64) -> bool {
+        self.wasted.load(Ordering::Relaxed) + bytes <= (64 << 10) + self.stored.load(Ordering::Relaxed) / 20
+    }
+}
+
+/// Waits for a small answer; silence leaves open whether it was done.
+pub(super) async fn within<T>(deadline: Duration, answer: impl Future<Output = Result<T, UpstreamError>>) -> Result<T, UpstreamError> {
+    tokio::time::timeout(deadline, answer).await.unwrap_or_else(|_| Err(silence(deadline)))
+}
+
+fn silence(time: Duration) -> UpstreamError {
+    UpstreamError::Ambiguous(format!("none within {} s", time.as_secs_f32().round()))
+}
+
+impl Inner {
+    /// Puts `body`, and waits for the answer as long as there is hope.
+    pub(super) async fn put(&self, key: &str, body: Body) -> Result<Put, UpstreamError> {
+        let (bytes, before) = (body.bytes, self.upstream.sent_bytes());
+        let outcome = tokio::select! {
+            answer = self.upstream.put_new(key, body) => answer,
+            given_up = self.watch(bytes, before) => Err(given_up),
+        };
+        let sent = self.upstream.sent_bytes();
+        self.thrift.note(matches!(outcome, Ok(Put::Stored)), sent.saturating_sub(before));
+        self.link.sent(sent);
+        tracing::debug!(key, ?outcome, "put");
+        outcome
+    }
+
+    /// Watches a put of `bytes` and returns when it is to be given up.
+    async fn watch(&self, bytes: u64, before: u64) -> UpstreamError {
+        let (limit, suspicious) = (self.longest_silence(bytes), self.usual_silence(bytes));
+        let mut line = Line { sent: before, moved: Instant::now(), next_probe: suspicious, dead: false };
+        loop {
+            sleep(LOOK_INTERVAL).await;
+            let sent = self.upstream.sent_bytes();
+            if sent != line.sent {
+                self.link.sent(sent);
+                self.revived(&mut line);
+                line = Line { sent, moved: Instant::now(), next_probe: suspicious, dead: false };
+            }
+            let silent = line.moved.elapsed();
+            if silent >= limit {
+                return silence(silent);
+            }
+            if silent >= line.next_probe && self.is_overtaken(&mut line, sent.saturating_sub(before)).await {
+                return UpstreamError::Ambiguous("the connection died with the way it took; there is another way".to_owned());
+            }
+        }
+    }
+
+    /// Asks on another connection whether there is a way. True: there was none, there is one again, and the put that has
+    /// sent `bytes` did not notice.
+    async fn is_overtaken(&self, line: &mut Line, bytes: u64) -> bool {
+        match self.probe().await {
+            Err(error) => {
+                if !line.dead {
+                    tracing::warn!(upstream = self.upstream.describe(), %error, "the link fails under an upload");
+                }
+                line.dead = true;
+                self.link.failed(error.to_string());
+                self.link.enter(LinkMode::Offline, self.clock.now());
+                line.next_probe = line.moved.elapsed() + self.probe_pause();
+                false
+            }
+            // Slow, not dead: asking again would only make it slower.
+            Ok(()) if !line.dead => {
+                line.next_probe = Duration::MAX;
+                false
+            }
+            Ok(()) => {
+                sleep(REVIVAL).await;
+                let still = self.upstream.sent_bytes() == line.sent;
+                self.revived(line);
+                line.next_probe = Duration::MAX;
+                still && self.thrift.affords(bytes)
+            }
+        }
+    }
+
+    /// If there was no way, there is one again.
+    fn revived(&self, line: &mut Line) {
+        if std::mem::take(&mut line.dead) {
+            self.link.enter(LinkMode::Online, self.clock.now());
+            self.came_back.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Silence that ends a put: an answer's time, and what the buffers hold on the slowest link.
+    fn longest_silence(&self, bytes: u64) -> Duration {
+        let slowest = match self.settings.rate_limit.0 {
+            0 => SLOWEST_BYTES_PER_S,
+            limit => SLOWEST_BYTES_PER_S.min(limit / 2).max(1),
+        };
+        ANSWER_TIME + Duration::from_secs(bytes.min(BUFFERED_BYTES) / slowest)
+    }
+
+    /// Silence that the buffers explain at the rate of this line, and a little more.
+    fn usual_silence(&self, bytes: u64) -> Duration {
+        let rate = self.link.status().bytes_per_s.unwrap_or(USUAL_BYTES_PER_S).max(1.0);
+        SUSPICIOUS + Duration::from_secs_f64((bytes.min(BUFFERED_BYTES) as f64 / rate).min(3600.0))
+    }
+}
+
+/// What is known of the connection that a put uses.
+struct Line {
+    /// Bytes handed to it, by the upstream's count.
+    sent: u64,
+    /// When that last changed.
+    moved: Instant,
+    /// The silence at which to ask for another way.
+    next_probe: Duration,
+    /// There was no way.
+    dead: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_in_vain_stays_small_beside_what_is_stored() {
+        let thrift = Thrift::default();
+        assert!(thrift.affords(64 << 10) && !thrift.affords((64 << 10) + 1));
+        thrift.note(false, 64 << 10);
+        assert!(!thrift.affords(1));
+        thrift.note(true, 10 << 20);
+        assert!(thrift.affords(500_000) && !thrift.affords(600_000));
+    }
+}
