@@ -28,7 +28,7 @@ pub fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in(place).unwrap()
 }
 
-/// A daemon without engine, with a listener on a free port.
+/// A daemon, usually without engine, with a listener on a free port.
 pub struct Daemon {
     child: Child,
     socket: PathBuf,
@@ -39,12 +39,21 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it in `folder`, which may hold an earlier one's data, with `settings` beside the usual; returns at READY.
     pub fn start(folder: &Path, settings: &str) -> Self {
+        Self::run(folder, &format!("[engine]\nenabled = false\n{settings}"))
+    }
+
+    /// The same with the engine.
+    pub fn start_with_engine(folder: &Path) -> Self {
+        Self::run(folder, "")
+    }
+
+    fn run(folder: &Path, settings: &str) -> Self {
         let path = |name: &str| folder.join(name);
         let (config, socket, notify) = (path("forebay.toml"), path("socket"), path("notify"));
         let (data, door) = (path("data"), socket.display());
         let text = format!(
             "[gateway]\nid = \"bench\"\ndata_dir = {data:?}\n[listener]\nbind = [\"127.0.0.1:0\"]\n[api]\nsocket = \"{door}\"\n\
-             [engine]\nenabled = false\n[log]\nlevel = \"warn\"\n{settings}"
+             [log]\nlevel = \"warn\"\n{settings}"
         );
         fs::write(&config, text).unwrap();
         let _ = fs::remove_file(&notify);
@@ -71,6 +80,11 @@ impl Daemon {
     /// The answer of `forebay status`.
     pub fn status(&self) -> Value {
         serde_json::from_slice(&self.command(&["status", "--json"])).unwrap()
+    }
+
+    /// The answer to `sql`, as lines.
+    pub fn query(&self, sql: &str) -> String {
+        String::from_utf8(self.command(&["query", sql, "--format", "csv"])).unwrap()
     }
 
     /// Seals everything, and delivers it if there is a way.

@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::config;
+use crate::config::{self, ByteSize};
 use crate::ledger::{Ledger, Open};
-use crate::model::{Batch, Reading, Tally};
-use crate::segment::{Demand, Sealer, SealerHandle, SealerState};
+use crate::model::{Batch, Reading, Shipment, Tally};
+use crate::segment::{Demand, Merger, MergerSetup, Sealer, SealerHandle, SealerState};
 
 /// What a plain loop makes of the values of a bucket.
 type Pick = fn(&[f64]) -> f64;
@@ -169,4 +169,53 @@ async fn a_segment_that_can_not_be_read_is_left_out_and_said() {
     let ranges = house.ranges();
     let found = tokio::task::spawn_blocking(move || ranges.readings(&question(0, 900), 10_000)).await.unwrap().unwrap();
     assert_eq!((found.readings.len(), found.incomplete), (200, true));
+}
+
+/// Delivers all that is sealed, as far as the ledger is concerned.
+async fn deliver_all(house: &House) {
+    while let Some(cut) = house.ledger.reader().unwrap().next_cut(false).unwrap() {
+        let (instance, number) = (cut.instance, cut.number);
+        let shipment = Shipment { instance: instance.clone(), number, cut: Some(number), manifest: b"{}".to_vec(), losses: vec![] };
+        house.ledger.begin_shipment(shipment).await.unwrap();
+        house.ledger.finish_shipment(instance, number).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_merge_neither_hides_nor_doubles_a_reading() {
+    const CUTS: i64 = 36;
+    let house = House::open();
+    for cut in 0..CUTS {
+        house.commit(&readings(cut * 30..(cut + 1) * 30)).await;
+        house.seal().await;
+    }
+    deliver_all(&house).await;
+    let merger = Merger::new(MergerSetup {
+        ledger: house.ledger.clone(),
+        dir: house.dir.clone(),
+        clock: Arc::new(SystemClock),
+        state: Arc::default(),
+        data_dir: house.dir.root().to_owned(),
+        segment: config::Segment::default(),
+        retention: config::Retention { min_free: ByteSize(0), ..config::Retention::default() },
+        used_bytes: Arc::new(|| 0),
+    });
+    let (ranges, merging) = (house.ranges(), CancellationToken::new());
+    let (expected, merged) = (CUTS as usize * 10, merging.clone());
+    let asking = tokio::task::spawn_blocking(move || {
+        let mut answers = 0;
+        while !merged.is_cancelled() || answers < 10 {
+            let found = ranges.readings(&question(0, i64::from(i32::MAX)), MAX_ROWS).unwrap();
+            assert_eq!((found.readings.len(), found.incomplete), (expected, false));
+            answers += 1;
+        }
+    });
+    let done = merger.merge_due(0, &CancellationToken::new()).await.unwrap();
+    assert_eq!((done.merges, done.sources), (2, CUTS as u64));
+    while merger.remove_leaving().await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    merging.cancel();
+    asking.await.unwrap();
+    assert_eq!(house.dir.list().unwrap().segments.len(), 2);
 }

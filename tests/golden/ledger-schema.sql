@@ -1,4 +1,4 @@
--- user_version 4
+-- user_version 5
 CREATE TABLE instances (
     id integer primary key,
     name text not null unique,

@@ -1,6 +1,8 @@
 //! Killed at every step: the daemon dies with SIGKILL at a named place, starts again, and nothing is lost or doubled.
 
-use crate::support::{Gateway, Publisher, assert_each_once};
+use std::path::Path;
+
+use crate::support::{Gateway, Publisher, assert_each_once, parquet_files};
 
 /// Every place at which a power cut could find the daemon between a message and its delivery.
 const POINTS: [&str; 17] = [
@@ -51,12 +53,46 @@ fn killed_at_any_step_nothing_is_lost_or_doubled() {
     }
 }
 
+/// Places on the way of a merge, whose sources are delivered.
+const MERGE_POINTS: [&str; 7] = [
+    "merge.after_tmp",
+    "merge.after_verify",
+    "merge.after_rename",
+    "merge.after_dirsync",
+    "ledger.before_merge",
+    "ledger.after_merge",
+    "merge.after_remove:3",
+];
+
+#[test]
+fn in_a_merge_too() {
+    for point in MERGE_POINTS {
+        // Cuts of a hundred readings, so that there are soon enough of them.
+        let gateway = kill_within(point, "seal_readings = 100\n", 3_000, &["--rate", "500", "--window", "50"]);
+        let here = gateway.data().join("segments");
+        gateway.wait_for("the sources to be gone", |gateway| {
+            let files = parquet_files(&here);
+            files.iter().any(|file| is_merged(file)) && gateway.status()["buffer"]["segments"] == files.len() as u64
+        });
+        assert_each_once(&here, 3_000);
+    }
+}
+
+fn is_merged(file: &Path) -> bool {
+    file.file_stem().is_some_and(|name| name.to_string_lossy().matches('-').count() == 2)
+}
+
 fn kill_at(point: &str, messages: u64, publishing: &[&str]) {
+    kill_within(point, "", messages, publishing);
+}
+
+/// With `segment` among the settings of cuts; the gateway that went on.
+fn kill_within(point: &str, segment: &str, messages: u64, publishing: &[&str]) -> Gateway {
     let mut gateway = Gateway::new("");
     let (lake, port) = (gateway.lake(), crate::support::free_port());
     let lake_url = lake.display();
     gateway.configure(&format!(
-        "[listener]\nbind = [\"127.0.0.1:{port}\"]\n[segment]\nseal_interval = \"1s\"\n[engine]\nenabled = false\n\
+        "[listener]\nbind = [\"127.0.0.1:{port}\"]\n[segment]\nseal_interval = \"1s\"\n{segment}[engine]\nenabled = false\n\
          [upstream]\nurl = \"file://{lake_url}\"\nretry_min = \"100ms\"\nretry_max = \"1s\"\nprobe_interval = \"200ms\"\n"
     ));
     gateway.environment.insert("FOREBAY_KILL_AT".to_owned(), point.to_owned());
@@ -70,6 +106,7 @@ fn kill_at(point: &str, messages: u64, publishing: &[&str]) {
     assert_each_once(&lake, messages as i64);
     assert_eq!(gateway.books()["accepted"], 2 * messages, "{point}");
     gateway.verify();
+    gateway
 }
 
 #[test]

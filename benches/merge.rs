@@ -1,0 +1,207 @@
+//! A quarter of a year in five-minute segments, delivered: files, bytes and memory of merging them, and with the engine how
+//! long queries take before and after.
+//!
+//! `cargo bench --bench merge` (without the engine it leaves the queries out). The folder is made by the real ledger and the
+//! real sealer, with an fsync at each step: `FOREBAY_BENCH_DIR` names one in memory, where that takes a minute or two.
+//! `FOREBAY_BENCH_CUTS` is another number of segments.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark stops at the first surprise and prints its result")]
+
+#[cfg_attr(not(feature = "engine"), expect(dead_code, unused_imports, reason = "the daemon is for queries alone"))]
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use forebay::clock::{Clock, SharedClock};
+use forebay::config::{ByteSize, Period, Retention, Segment};
+use forebay::ledger::{Ledger, Open};
+use forebay::model::{Batch, MICROS_PER_DAY, Reading, Shipment, TimeSource, Timestamp};
+use forebay::segment::{Demand, Merger, MergerSetup, Sealer, SealerHandle, SealerState, SegmentDir};
+use tokio_util::sync::CancellationToken;
+
+/// Ninety days of five minutes.
+const CUTS: i64 = 26_000;
+
+const CUT_MICROS: i64 = 300_000_000;
+
+/// A reading a second: ten sensors with one each ten seconds.
+const READINGS: i64 = 300;
+
+/// 2026-08-01T00:00:00Z.
+const BEGIN: i64 = 1_785_542_400_000_000;
+
+struct SetClock(AtomicI64);
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::Relaxed))
+    }
+
+    fn synchronised(&self) -> bool {
+        true
+    }
+}
+
+fn main() {
+    let scratch = support::scratch();
+    let data = scratch.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let cuts = std::env::var("FOREBAY_BENCH_CUTS").map_or(CUTS, |cuts| cuts.parse().unwrap());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let begun = Instant::now();
+    runtime.block_on(fill(&data, cuts));
+    println!("{cuts} cuts of {READINGS} readings made in {:.0} s", begun.elapsed().as_secs_f64());
+    queries(scratch.path(), cuts, "before");
+    runtime.block_on(merge(&data, cuts));
+    queries(scratch.path(), cuts, "after");
+}
+
+struct House {
+    ledger: Ledger,
+    dir: SegmentDir,
+    clock: Arc<SetClock>,
+}
+
+fn open(data: &Path, now: i64) -> House {
+    let clock = Arc::new(SetClock(AtomicI64::new(now)));
+    let host_id = fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned();
+    let host_id = if host_id.is_empty() { "unknown".to_owned() } else { host_id };
+    let ledger = Ledger::open(data, Open { host_id, clock: Arc::<SetClock>::clone(&clock) }).unwrap();
+    House { ledger, dir: SegmentDir::open(data).unwrap(), clock }
+}
+
+async fn fill(data: &Path, cuts: i64) {
+    let house = open(data, BEGIN);
+    let clock: SharedClock = Arc::<SetClock>::clone(&house.clock);
+    let settings = Segment { seal_interval: Period(Duration::from_secs(3600)), seal_readings: u64::MAX };
+    let (sealer, handle) = Sealer::new(house.ledger.clone(), house.dir.clone(), settings, clock, Arc::new(SealerState::default()));
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(sealer.run(stop.clone()));
+    for cut in 0..cuts {
+        cut_and_deliver(&house, &handle, cut).await;
+    }
+    stop.cancel();
+    task.await.unwrap().unwrap();
+    house.ledger.close().await.unwrap();
+}
+
+async fn cut_and_deliver(house: &House, sealer: &SealerHandle, cut: i64) {
+    let begin = BEGIN + cut * CUT_MICROS;
+    house.clock.0.store(begin + CUT_MICROS, Ordering::Relaxed);
+    let readings = (0..READINGS).map(|place| reading(begin + place * CUT_MICROS / READINGS, place)).collect();
+    house.ledger.commit(Batch { readings, ..Batch::default() }).await.unwrap();
+    let number = sealer.seal_now(Demand::Flush).await.unwrap().unwrap();
+    let instance = house.ledger.identity().instance;
+    let shipment = Shipment { instance: instance.clone(), number, cut: Some(number), manifest: b"{}".to_vec(), losses: Vec::new() };
+    house.ledger.begin_shipment(shipment).await.unwrap();
+    house.ledger.finish_shipment(instance, number).await.unwrap();
+}
+
+fn reading(time: i64, place: i64) -> Reading {
+    let slow = (time as f64 / 1e6 / 3600.0).sin();
+    Reading {
+        time: Timestamp(time),
+        sensor: Arc::from(format!("sensor-{:02}", place % 10)),
+        metric: Arc::from("temperature"),
+        value: Some((2000.0 + 500.0 * slow + (place % 7) as f64).round() / 100.0),
+        text: None,
+        unit: Some(Arc::from("°C")),
+        quality: None,
+        arrived: Timestamp(time + 20_000 + place),
+        time_source: TimeSource::Sensor,
+    }
+}
+
+async fn merge(data: &Path, cuts: i64) {
+    let house = open(data, BEGIN + cuts * CUT_MICROS + MICROS_PER_DAY / 24);
+    let segments = house.ledger.reader().unwrap().segments().unwrap();
+    let (files, bytes): (usize, u64) = (segments.len(), segments.iter().map(|segment| segment.bytes).sum());
+    verify_all(&house).await;
+    let (used, clock) = (bytes, Arc::<SetClock>::clone(&house.clock));
+    let merger = Merger::new(MergerSetup {
+        ledger: house.ledger.clone(),
+        dir: house.dir.clone(),
+        clock,
+        state: Arc::new(SealerState::default()),
+        data_dir: data.to_owned(),
+        segment: Segment::default(),
+        retention: Retention { min_free: ByteSize(0), ..Retention::default() },
+        used_bytes: Arc::new(move || used),
+    });
+    drop(segments);
+    let before = memory("VmRSS:");
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    let begun = Instant::now();
+    let done = merger.merge_due(0, &CancellationToken::new()).await.unwrap();
+    let took = begun.elapsed().as_secs_f64();
+    let peak = memory("VmHWM:");
+    while merger.remove_leaving().await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let reader = house.ledger.reader().unwrap();
+    let after = reader.segments().unwrap();
+    let after_bytes: u64 = after.iter().map(|segment| segment.bytes).sum();
+    println!("files {files} -> {}, bytes {bytes} -> {after_bytes}", after.len());
+    println!("{} merges of {} files in {took:.1} s; memory {before} KiB, at most {peak} KiB", done.merges, done.sources);
+    let rows = (cuts * READINGS) as f64;
+    println!("rows written {:.2} times, {:.1} bytes a reading", done.rows as f64 / rows, done.bytes as f64 / rows);
+    drop(reader);
+    house.ledger.close().await.unwrap();
+}
+
+/// As the scrubber does after a start.
+async fn verify_all(house: &House) {
+    let stop = CancellationToken::new();
+    let state = Arc::new(SealerState::default());
+    let scrubber = forebay::segment::Scrubber::new(house.ledger.clone(), house.dir.clone(), Arc::clone(&state));
+    let task = tokio::spawn(scrubber.run(stop.clone()));
+    let all = house.ledger.reader().unwrap().segment_count().unwrap();
+    while state.verified() < all {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stop.cancel();
+    task.await.unwrap().unwrap();
+}
+
+/// A line of `/proc/self/status`, in KiB.
+fn memory(key: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[cfg(not(feature = "engine"))]
+fn queries(_: &Path, _: i64, _: &str) {}
+
+/// Through the program, as a person asks: less what an answer costs that reads nothing.
+#[cfg(feature = "engine")]
+fn queries(folder: &Path, cuts: i64, when: &str) {
+    let daemon = support::Daemon::start_with_engine(folder);
+    while daemon.status()["engine"]["segments"] != daemon.status()["buffer"]["segments"] {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let hour = Timestamp(BEGIN + cuts * CUT_MICROS - MICROS_PER_DAY / 24).to_string();
+    let hour = hour.trim_end_matches('Z');
+    let asked = [
+        ("nothing", "select 1".to_owned()),
+        ("the last hour", format!("select count(*), avg(value) from readings where time >= timestamp '{hour}'")),
+        ("count of everything", "select count(*) from readings".to_owned()),
+        ("average of everything", "select avg(value) from readings".to_owned()),
+        ("by sensor", "select sensor, min(value), max(value) from readings group by sensor".to_owned()),
+    ];
+    for (what, sql) in asked {
+        let mut taken: Vec<f64> = (0..9)
+            .map(|_| {
+                let begun = Instant::now();
+                assert!(daemon.query(&sql).lines().count() > 1, "no answer to {sql}");
+                begun.elapsed().as_secs_f64() * 1e3
+            })
+            .collect();
+        println!("{when} the merge, {what}: {:.1} ms", support::median(&mut taken));
+    }
+    daemon.stop();
+}
