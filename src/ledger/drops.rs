@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::error::LedgerError;
 use super::losses;
+use super::refusals;
 use super::rows;
 use super::segments;
 use super::shipments;
@@ -74,6 +75,7 @@ fn drop_cut(
     }
     let files = segments::evict_all(tx, state, id)?;
     tx.prepare_cached("update cuts set state = 'dropped' where id = ?1")?.execute([id])?;
+    refusals::forget(tx, id)?;
     if *instance == state.identity.instance {
         move_readings(&mut state.books.sealed, &mut state.books.dropped, cut.readings)?;
     }

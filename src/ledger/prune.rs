@@ -23,7 +23,6 @@ impl Store {
             let cuts = gone.iter().map(|(instance, number)| forget_cut(tx, instance, *number)).sum::<Result<usize, _>>()?;
             let losses = forget_losses(tx)?;
             let records = forget_records(tx, state.exported_record, record_bytes)?;
-            fail::fail_point!("ledger.before_prune");
             Ok((shipments + cuts + losses + records) as u64)
         })
     }

@@ -205,8 +205,7 @@ fn what_is_refused_at_the_cap_stays_with_its_sender_and_comes_when_there_is_room
 }
 
 /// Every place at which a power cut could find retention between a decision and its end.
-const POINTS: [&str; 5] =
-    ["ledger.before_drop", "ledger.after_drop", "retention.after_drop", "retention.after_remove", "ledger.before_prune:2"];
+const POINTS: [&str; 4] = ["ledger.before_drop", "ledger.after_drop", "retention.after_drop", "retention.after_remove"];
 
 #[test]
 fn killed_at_any_step_of_a_drop_the_books_and_the_lake_agree() {
