@@ -7,7 +7,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark stops at the first surprise and prints its result")]
 
-#[cfg_attr(not(feature = "engine"), allow(dead_code, unused_imports, reason = "the daemon is for queries alone"))]
+#[cfg_attr(not(feature = "engine"), allow(unused_imports, reason = "the daemon is for queries alone"))]
 mod support;
 
 use std::fs;

@@ -87,7 +87,7 @@ impl fmt::Debug for Acceptor {
 }
 
 impl Acceptor {
-    /// By `files`; `protocols` are those of ALPN. `failed` names in a log what failed, as in [`Refusals::new`].
+    /// By `files`; `protocols` are those of ALPN. `failed` names in a log what failed, as for `Refusals`.
     ///
     /// # Errors
     /// All of [`TlsError`] but a wrong name.
