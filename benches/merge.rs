@@ -181,7 +181,8 @@ fn queries(_: &Path, _: i64, _: &str) {}
 #[cfg(feature = "engine")]
 fn queries(folder: &Path, cuts: i64, when: &str) {
     let daemon = support::Daemon::start_with_engine(folder);
-    while daemon.status()["engine"]["segments"] != daemon.status()["buffer"]["segments"] {
+    let are_attached = |status: serde_json::Value| status.pointer("/engine/segments") == status.pointer("/buffer/segments");
+    while !are_attached(daemon.status()) {
         std::thread::sleep(Duration::from_millis(200));
     }
     let hour = Timestamp(BEGIN + cuts * CUT_MICROS - MICROS_PER_DAY / 24).to_string();
