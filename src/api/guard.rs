@@ -1,6 +1,7 @@
 //! Who may come in by TCP: the Host header (against rebound names), the token, the content type of writes (against
 //! forms on other people's pages). The Unix socket is guarded by its permissions alone.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,9 +10,10 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use utoipa::openapi::{RefOr, Response as Described};
 
 use super::error::ApiError;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, described};
 use crate::error::explain;
 use crate::model::Digest;
 use crate::secrets::{self, SecretError};
@@ -92,6 +94,18 @@ impl Guard {
         }
         Ok(())
     }
+}
+
+/// What a guard refuses, for the description; more of a request that writes.
+pub(super) fn refused(writes: bool) -> BTreeMap<String, RefOr<Described>> {
+    let mut refused = described([
+        (StatusCode::UNAUTHORIZED, "The token is missing or wrong"),
+        (StatusCode::FORBIDDEN, "The Host header is not this gateway"),
+    ]);
+    if writes {
+        refused.extend(described([(StatusCode::UNSUPPORTED_MEDIA_TYPE, "A write needs a content type of its own")]));
+    }
+    refused
 }
 
 fn without_port(host: &str) -> &str {

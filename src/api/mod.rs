@@ -34,6 +34,8 @@ pub use query::{AnswerSql, INCOMPLETE, QueryRequest, Rows};
 pub use refusal::{Fault, FaultBody};
 pub use serve::serve;
 
+use axum::body::Bytes;
+
 use crate::clock::SharedClock;
 use crate::ingest::Latest;
 use crate::ingest::http::Desk;
@@ -71,11 +73,13 @@ struct Hall {
     rooms: Doors,
     reads: Reads,
     scale: Scale,
+    /// What can be asked, as JSON.
+    description: Bytes,
 }
 
 impl Hall {
     fn new(rooms: Doors) -> Self {
         let reads = Reads::new(rooms.ledger.clone());
-        Self { rooms, reads, scale: Scale::new() }
+        Self { rooms, reads, scale: Scale::new(), description: docs::describe().into() }
     }
 }

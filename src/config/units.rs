@@ -5,6 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// A number of bytes; written with `B`, `KiB`, `MiB`, `GiB`, `kB`, `MB`, `GB`, or as a bare number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +107,15 @@ macro_rules! as_text {
 
 as_text!(ByteSize);
 as_text!(Period);
+
+impl PartialSchema for Period {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"^([0-9]{1,7}(\.[0-9]{1,3})?(ms|s|m|h|d)|0)$"));
+        text.description(Some("A span of time.")).examples(["15m", "1.5s"]).into()
+    }
+}
+
+impl ToSchema for Period {}
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,10 @@
 //! The books: every accepted reading is in exactly one place.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Readings of this instance by where they are. `accepted` is the sum of the others but `kept`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Books {
     /// Committed.
     pub accepted: u64,
