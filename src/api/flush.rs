@@ -61,8 +61,8 @@ pub struct FlushAnswer {
     reads::Refused,
 ))]
 pub(super) async fn flush(State(hall): State<Arc<Hall>>, body: Body) -> Result<Json<FlushAnswer>, Refusal> {
-    let request: FlushRequest = body::json(body, MAX_BODY_BYTES, "send {\"wait\": \"30s\"}").await?;
-    let wait = request.wait.map_or(USUAL_WAIT, |Period(wait)| wait).min(MAX_WAIT);
+    let request: Option<FlushRequest> = body::json(body, MAX_BODY_BYTES, "send {\"wait\": \"30s\"}").await?;
+    let wait = request.and_then(|request| request.wait).map_or(USUAL_WAIT, |Period(wait)| wait).min(MAX_WAIT);
     let end = Instant::now() + wait;
     hall.rooms.sealer.seal_now(Demand::Flush).await.map_err(not_sealed)?;
     if let Some(uploader) = &hall.rooms.uploader {

@@ -88,6 +88,7 @@ pub(super) struct WhichRecords {
     source: Option<String>,
     /// Only of this kind.
     kind: Option<String>,
+    #[param(inline)]
     limit: Option<Limit>,
 }
 
@@ -110,6 +111,7 @@ pub(super) async fn records(State(hall): State<Arc<Hall>>, Params(which): Params
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct HowMany {
+    #[param(inline)]
     limit: Option<Limit>,
 }
 

@@ -26,13 +26,18 @@ pub(super) struct Asked {
     #[param(value_type = String)]
     metric: Arc<str>,
     /// The first moment that counts.
+    #[param(inline)]
     from: Option<Moment>,
     /// The first moment that does not; after `from`.
+    #[param(inline)]
     to: Option<Moment>,
     /// The length of the buckets; without it the readings are listed. They are counted from 1970 on.
+    #[param(inline)]
     step: Option<Period>,
     /// What of each bucket; only with a step.
+    #[param(inline)]
     agg: Option<Aggregate>,
+    #[param(inline)]
     limit: Option<Limit>,
 }
 

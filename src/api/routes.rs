@@ -1,5 +1,6 @@
 //! The table of routes: the listing of what can be asked. Each is described by its handler.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
@@ -34,6 +35,12 @@ pub(super) fn table() -> OpenApiRouter<Arc<Hall>> {
 pub(super) fn routes(hall: Arc<Hall>) -> Router {
     let (router, _) = table().split_for_parts();
     router.fallback(not_found).method_not_allowed_fallback(not_allowed).with_state(hall)
+}
+
+/// The paths that take writes.
+pub(super) fn writes() -> BTreeSet<String> {
+    let paths = table().into_openapi().paths.paths;
+    paths.into_iter().filter(|(_, item)| item.post.is_some()).map(|(path, _)| path).collect()
 }
 
 async fn not_found(uri: Uri) -> Refusal {

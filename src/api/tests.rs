@@ -195,6 +195,7 @@ async fn metrics_and_the_description_are_served() {
     assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("text/plain; version=0.0.4"));
     assert!(metrics.text().contains("\nforebay_books_balanced 1\n"));
     assert_eq!(house.get("/api/v1/openapi.json").await.json(), *described::DESCRIPTION);
+    described::check_references(&described::DESCRIPTION);
     assert!(house.get("/docs").await.text().contains("<h1>forebay</h1>"));
 }
 
@@ -262,6 +263,8 @@ async fn on_tcp_host_token_and_content_type_are_asked_for() {
         ask::tcp(house.address, "POST", "/api/v1/readings", &headers, ONE).await
     };
     assert_eq!(fault(&post("text/plain").await), (415, "content_type".to_owned()));
+    let elsewhere = ask::tcp(house.address, "POST", "/healthz", &[("host", "127.0.0.1"), own], "").await;
+    assert_eq!(fault(&elsewhere), (405, "method_not_allowed".to_owned()));
     assert_eq!(post("application/json").await.status, StatusCode::OK);
 }
 

@@ -34,6 +34,20 @@ pub fn check(method: &str, uri: &str, answer: &Answered) {
     }
 }
 
+/// That all that is referred to is there.
+pub fn check_references(part: &Value) {
+    match part {
+        Value::Object(members) => {
+            if let Some(name) = part["$ref"].as_str() {
+                assert!(DESCRIPTION.pointer(name.trim_start_matches('#')).is_some(), "{name} is nowhere");
+            }
+            members.values().for_each(check_references);
+        }
+        Value::Array(elements) => elements.iter().for_each(check_references),
+        _ => {}
+    }
+}
+
 /// The members that a POST to `path` may have, in order.
 pub fn members_of_body(path: &str) -> Vec<String> {
     let schema = &DESCRIPTION["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"];
