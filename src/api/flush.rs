@@ -55,14 +55,14 @@ pub struct FlushAnswer {
 }
 
 /// Seals and uploads now, and waits until all is delivered or the time is over.
-#[utoipa::path(post, path = "/api/v1/flush", request_body(content = Option<FlushRequest>), responses(
+#[utoipa::path(post, path = "/api/v1/flush", request_body = FlushRequest, responses(
     (status = OK, body = FlushAnswer, description = "What became of everything accepted before"),
     body::Refused,
     reads::Refused,
 ))]
 pub(super) async fn flush(State(hall): State<Arc<Hall>>, body: Body) -> Result<Json<FlushAnswer>, Refusal> {
-    let request: Option<FlushRequest> = body::json(body, MAX_BODY_BYTES, "send {\"wait\": \"30s\"}").await?;
-    let wait = request.and_then(|request| request.wait).map_or(USUAL_WAIT, |Period(wait)| wait).min(MAX_WAIT);
+    let request: FlushRequest = body::json(body, MAX_BODY_BYTES, "send {\"wait\": \"30s\"}").await?;
+    let wait = request.wait.map_or(USUAL_WAIT, |Period(wait)| wait).min(MAX_WAIT);
     let end = Instant::now() + wait;
     hall.rooms.sealer.seal_now(Demand::Flush).await.map_err(not_sealed)?;
     if let Some(uploader) = &hall.rooms.uploader {

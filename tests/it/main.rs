@@ -9,6 +9,7 @@ mod crash_points;
 mod description;
 mod exactly_once;
 mod faults;
+mod http;
 mod redelivery;
 mod retention;
 mod s3;
