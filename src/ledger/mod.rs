@@ -14,6 +14,7 @@ mod audit;
 mod behind;
 mod commit;
 mod error;
+mod imports;
 mod instances;
 mod losses;
 mod mark_log;
@@ -46,7 +47,7 @@ pub use self::reader::Reader;
 use self::readers::Readers;
 use self::store::Store;
 use crate::clock::SharedClock;
-use crate::model::{Batch, Committed, InstanceId, SealedCut, Segment, SegmentName, Shipment, ShipmentNumber};
+use crate::model::{Batch, Committed, ImportedRows, InstanceId, SealedCut, Segment, SegmentName, Shipment, ShipmentNumber};
 use crate::owner::{Gone, Owner};
 
 /// The name of the file in the data folder.
@@ -113,6 +114,14 @@ impl Ledger {
     pub async fn commit(&self, batch: impl Into<Arc<Batch>>) -> Result<Committed, LedgerError> {
         let batch = batch.into();
         self.call(move |store| store.commit(&batch)).await
+    }
+
+    /// Commits rows of a file: returns when they are fsynced, with how many of its rows are in by then.
+    ///
+    /// # Errors
+    /// As [`Self::commit`]; `Invalid` also where they do not follow the rows of that file that are in.
+    pub async fn import(&self, import: ImportedRows) -> Result<u64, LedgerError> {
+        self.call(move |store| store.import(&import)).await
     }
 
     /// Finds or creates the session `name` (for example `listener/sensor-7`, `client/forebay-gw-1`).

@@ -1,4 +1,4 @@
--- user_version 1
+-- user_version 2
 CREATE TABLE instances (
     id integer primary key,
     name text not null unique,
@@ -130,4 +130,9 @@ CREATE TABLE idempotency (
     id integer primary key,
     digest blob not null unique,
     received integer not null
+) strict;
+CREATE TABLE imports (
+    id integer primary key,
+    file blob not null unique,
+    rows integer not null
 ) strict;

@@ -4,6 +4,7 @@
 mod bad_input;
 mod crash_points;
 mod faults;
+mod files;
 mod redelivery;
 mod sql;
 mod story;

@@ -109,7 +109,7 @@ async fn a_lake_folder_that_vanishes_and_comes_back_ends_complete() {
 
 #[tokio::test]
 async fn a_shipment_under_way_is_finished_before_it_stops() {
-    let mut gateway = Gateway::new();
+    let gateway = Gateway::new();
     gateway.seal(10).await;
     let upstream = Arc::new(Memory::default());
     upstream.script([Fault::Slow; 3]);
