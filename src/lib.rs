@@ -15,6 +15,9 @@
 //!                                                                   |             folder, then ONE transaction
 //!                                                                   v
 //!                                                    upload (parts, then the manifest) --> the lake
+//!                                                                   |
+//!                                                                   v
+//!                                      retention: evict what is delivered, then drop or refuse by `when_full`
 //! ```
 //!
 //! Data flows one way; only hints flow back. The store is the queue, a hint is a wake-up without data
@@ -30,6 +33,7 @@
 //! | [`ledger`] | `forebay.db`: the journal, the books, the next seq, cut and shipment |
 //! | [`segment`] | segment files: [`segment::SegmentDir`] alone creates and removes them |
 //! | [`upload`] | the shipment under way and the link; what a lake must be ([`upload::verify`]) |
+//! | [`retention`] | the limits: what must go, in which order, and whether readings are taken ([`space::Space`]) |
 //! | [`engine`] | DuckDB, in a child process that may die |
 //! | [`range`] | nothing: it reads one series, or all, from journal and segments, without SQL |
 //! | [`status`] | what the daemon says of itself |
@@ -37,11 +41,12 @@
 //! | [`daemon`] | open, run, stop: one line a room |
 //! | [`cli`] | the commands; thin |
 //!
-//! Rooms import those before them and never those after: model, config, ledger, ingest, segment, upload, engine, range, status,
-//! api, daemon, cli. Below them all is the base, which imports the model and no other room: [`disk`] (what makes a file
-//! durable), [`owner`] (a thread that owns a blocking resource), [`tasks`] (the supervisor), [`clock`], [`error`], [`memory`],
-//! [`failpoints`], TLS and the pauses between attempts. Third-party names are fenced: SQLite is spoken in `ledger` alone, DuckDB in
-//! `engine`, MQTT in `ingest`, Parquet in `segment`, object stores in `upload`, HTTP servers in `api`. A test checks it.
+//! Rooms import those before them and never those after: model, config, ledger, ingest, segment, upload, retention, engine,
+//! range, status, api, daemon, cli. Below them all is the base, which imports the model and no other room: [`disk`] (what
+//! makes a file durable), [`owner`] (a thread that owns a blocking resource), [`tasks`] (the supervisor), [`space`] (whether
+//! readings are taken), [`clock`], [`error`], [`memory`], [`failpoints`], TLS and the pauses between attempts. Third-party
+//! names are fenced: SQLite is spoken in `ledger` alone, DuckDB in `engine`, MQTT in `ingest`, Parquet in `segment`, object
+//! stores in `upload`, HTTP servers in `api`. A test checks it.
 //!
 //! # Invariants
 //!
@@ -80,8 +85,13 @@ pub mod memory;
 pub mod model;
 pub mod owner;
 pub mod range;
+mod refusals;
+pub mod retention;
+pub mod secrets;
 pub mod segment;
+pub mod space;
 pub mod status;
 pub mod tasks;
 pub mod tls;
 pub mod upload;
+mod watched;

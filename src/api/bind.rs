@@ -5,12 +5,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, UnixListener};
 
 use super::error::ApiError;
 use super::guard::Token;
 use crate::config;
+use crate::tls::{Acceptor, ServerFiles};
 
 /// Its owner and its group may talk to the daemon.
 const SOCKET_MODE: u32 = 0o660;
@@ -21,6 +23,7 @@ pub struct Bound {
     pub(super) unix: UnixDoor,
     pub(super) tcp: Vec<TcpListener>,
     pub(super) token: Option<Token>,
+    pub(super) tls: Option<Arc<Acceptor>>,
 }
 
 #[derive(Debug)]
@@ -36,16 +39,42 @@ pub(super) struct UnixDoor {
 /// [`ApiError::Config`]: an address off loopback without a token, an empty token, what is no address or no socket.
 /// [`ApiError::Taken`]: another daemon answers. [`ApiError::Bind`]: the system refuses.
 pub async fn bind(settings: &config::Api) -> Result<Bound, ApiError> {
-    let token = settings.token_file.as_deref().map(Token::read).transpose()?;
+    let Keys { token, tls } = keys(settings)?;
     let mut tcp = Vec::new();
     for address in &settings.http {
         tcp.extend(bind_tcp(address, token.is_some()).await?);
     }
     let unix = bind_unix(&settings.socket)?;
-    Ok(Bound { unix, tcp, token })
+    Ok(Bound { unix, tcp, token, tls })
+}
+
+/// Whether the doors could be opened by `settings`, but for their addresses.
+///
+/// # Errors
+/// [`ApiError::Config`] and [`ApiError::Tls`].
+pub fn check(settings: &config::Api) -> Result<(), ApiError> {
+    keys(settings).map(drop)
+}
+
+/// What the TCP doors ask for and show.
+struct Keys {
+    token: Option<Token>,
+    tls: Option<Arc<Acceptor>>,
+}
+
+fn keys(settings: &config::Api) -> Result<Keys, ApiError> {
+    let token = settings.token_file.as_deref().map(Token::read).transpose()?;
+    let files = ServerFiles::of(settings.tls_cert.as_deref(), settings.tls_key.as_deref(), None)?;
+    let tls = files.map(|files| Acceptor::new(files, &["http/1.1"], "TLS handshakes of HTTP failed")).transpose()?;
+    Ok(Keys { token, tls: tls.map(Arc::new) })
 }
 
 impl Bound {
+    /// Of the TCP addresses, for status.
+    pub fn tls(&self) -> Option<Arc<Acceptor>> {
+        self.tls.clone()
+    }
+
     /// TCP addresses, with the ports that were really taken.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect()
@@ -168,7 +197,7 @@ mod tests {
         assert!(error.to_string().contains("0.0.0.0:0") && error.to_string().contains("token_file"), "{error}");
 
         let token = folder.path().join("token");
-        fs::write(&token, "secret\n").unwrap();
+        crate::disk::write_atomically(&token, b"secret\n").unwrap();
         settings.token_file = Some(token.clone());
         assert_ne!(bind(&settings).await.unwrap().addresses()[0].port(), 0);
 

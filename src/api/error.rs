@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::error::ErrorKind;
+use crate::tls::TlsError;
 
 /// A door can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +12,9 @@ pub enum ApiError {
     /// A setting that can't be followed.
     #[error("{0}")]
     Config(String),
+    /// Certificates or keys.
+    #[error("api: {0}")]
+    Tls(#[from] TlsError),
     /// Another daemon answers on the socket.
     #[error("another daemon answers on {}", .0.display())]
     Taken(PathBuf),
@@ -30,6 +34,7 @@ impl ApiError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Config(_) => ErrorKind::Config,
+            Self::Tls(error) => error.kind(),
             Self::Taken(_) | Self::Bind { .. } => ErrorKind::Broken,
         }
     }

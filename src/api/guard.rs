@@ -12,7 +12,9 @@ use axum::response::Response;
 
 use super::error::ApiError;
 use super::refusal::Refusal;
+use crate::error::explain;
 use crate::model::Digest;
+use crate::secrets::{self, SecretError};
 
 /// The token that requests must bring; only its digest is kept.
 #[derive(Clone)]
@@ -27,10 +29,10 @@ impl std::fmt::Debug for Token {
 impl Token {
     /// Reads the file; whitespace around the token does not count.
     pub(super) fn read(path: &Path) -> Result<Self, ApiError> {
-        let shown = path.display();
-        let text = std::fs::read_to_string(path).map_err(|error| ApiError::Config(format!("api.token_file \"{shown}\": {error}")))?;
-        match text.trim() {
-            "" => Err(ApiError::Config(format!("api.token_file \"{shown}\" is empty"))),
+        let wrong = |fault: &dyn std::error::Error| ApiError::Config(format!("api.token_file: {}", explain(fault)));
+        let secret = secrets::read(path).map_err(|error| wrong(&error))?;
+        match secret.reveal().trim() {
+            "" => Err(wrong(&SecretError::Empty(path.to_owned()))),
             token => Ok(Self(Digest::of(token.as_bytes()))),
         }
     }

@@ -81,6 +81,7 @@ impl From<ImportError> for Refusal {
                 Self::new(StatusCode::CONFLICT, "gap", message, "GET /api/v1/import?file=... says which row comes next")
             }
             ImportError::TooManySeries(_) => Self::unavailable("too_many_series", message, "raise ingest.max_series"),
+            ImportError::NoSpace(_) => Self::unavailable("no_space", message, "send the same request again when space is back"),
             ImportError::Busy(_) => Self::unavailable("busy", message, "send the same request again"),
             ImportError::Ledger(error) if error.kind() == ErrorKind::Full => Self::unavailable("full", message, "make room on the disk"),
             ImportError::Ledger(error) => error.into(),

@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-pub use bind::{Bound, bind};
+pub use bind::{Bound, bind, check};
 pub use error::ApiError;
 pub use flush::{FlushAnswer, FlushRequest};
 pub use import::Imported;

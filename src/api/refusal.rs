@@ -10,6 +10,9 @@ use crate::ingest::http::DeskError;
 use crate::ledger::LedgerError;
 use crate::status::StatusError;
 
+/// Seconds after which a sender that was refused for want of space may try again: space comes back with a link or a person.
+const SPACE_RETRY_S: u64 = 10;
+
 /// Why a request is not answered as it wished.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -105,6 +108,10 @@ impl From<DeskError> for Refusal {
                 error.to_string(),
                 "send the same request again, with an Idempotency-Key, to the restarted daemon",
             ),
+            DeskError::NoSpace(_) => {
+                let hint = "nothing of the request was stored; send it again when space is back";
+                Self { retry_after_s: Some(SPACE_RETRY_S), ..Self::unavailable("no_space", error.to_string(), hint) }
+            }
             DeskError::Refused(_) => Self::unavailable("refused", error.to_string(), "nothing of the request was stored; try again later"),
         }
     }

@@ -19,6 +19,7 @@ use super::bind::Bound;
 use super::guard::{Guard, guard};
 use super::routes::routes;
 use super::{Doors, Hall};
+use crate::tls::Acceptor;
 
 /// Connections of one door at a time; more wait to be accepted. A gateway's dashboards and scripts need a handful.
 const MAX_CONNECTIONS: usize = 64;
@@ -37,43 +38,44 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// # Errors
 /// None; the result fits the task set.
 pub async fn serve(bound: Bound, doors: Doors, stop: CancellationToken) -> Result<(), Infallible> {
-    let Bound { unix, tcp, token } = bound;
+    let Bound { unix, tcp, token, tls } = bound;
     let plain = routes(Arc::new(Hall::new(doors)));
     let tcp = tcp.into_iter().filter_map(|listener| {
         let asks = Arc::new(Guard::new(listener.local_addr().ok()?.ip(), token.clone()));
         let guarded = plain.clone().layer(axum::middleware::from_fn_with_state(asks, guard));
-        let stop = stop.clone();
-        Some(async move { accept_until(&listener, guarded, stop).await })
+        let (stop, tls) = (stop.clone(), tls.clone());
+        Some(async move { accept_until(&listener, tls, guarded, stop).await })
     });
     let tcp = futures::future::join_all(tcp);
-    tokio::join!(accept_until(&unix.listener, plain.clone(), stop.clone()), tcp);
+    tokio::join!(accept_until(&unix.listener, None, plain.clone(), stop.clone()), tcp);
     Ok(())
 }
 
 /// A door that connections come through.
 trait Door {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    async fn accept(&self) -> io::Result<Self::Stream>;
+    /// The next connection, and whose it is.
+    async fn accept(&self) -> io::Result<(Self::Stream, String)>;
 }
 
 impl Door for UnixListener {
     type Stream = tokio::net::UnixStream;
-    async fn accept(&self) -> io::Result<Self::Stream> {
-        Ok(UnixListener::accept(self).await?.0)
+    async fn accept(&self) -> io::Result<(Self::Stream, String)> {
+        Ok((UnixListener::accept(self).await?.0, String::new()))
     }
 }
 
 impl Door for TcpListener {
     type Stream = tokio::net::TcpStream;
-    async fn accept(&self) -> io::Result<Self::Stream> {
-        let (stream, _) = TcpListener::accept(self).await?;
+    async fn accept(&self) -> io::Result<(Self::Stream, String)> {
+        let (stream, peer) = TcpListener::accept(self).await?;
         // Small answers should not wait for more to come.
         stream.set_nodelay(true)?;
-        Ok(stream)
+        Ok((stream, peer.to_string()))
     }
 }
 
-async fn accept_until(door: &impl Door, router: Router, stop: CancellationToken) {
+async fn accept_until(door: &impl Door, tls: Option<Arc<Acceptor>>, router: Router, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();
     loop {
@@ -84,8 +86,8 @@ async fn accept_until(door: &impl Door, router: Router, stop: CancellationToken)
         tokio::select! {
             () = stop.cancelled() => break,
             accepted = next => match accepted {
-                Ok((stream, seat)) => {
-                    let answered = answer(stream, router.clone(), stop.clone());
+                Ok(((stream, peer), seat)) => {
+                    let answered = enter(stream, peer, tls.clone(), router.clone(), stop.clone());
                     connections.spawn(async move {
                         answered.await;
                         drop(seat);
@@ -100,6 +102,24 @@ async fn accept_until(door: &impl Door, router: Router, stop: CancellationToken)
     }
     connections.close();
     connections.wait().await;
+}
+
+/// Agrees on TLS where that is spoken, and answers.
+async fn enter(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: String,
+    tls: Option<Arc<Acceptor>>,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let Some(tls) = tls else { return answer(stream, router, stop).await };
+    let agreed = tokio::select! {
+        () = stop.cancelled() => None,
+        agreed = tls.accept(stream, &peer) => agreed,
+    };
+    if let Some(stream) = agreed {
+        answer(stream, router, stop).await;
+    }
 }
 
 async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, stop: CancellationToken) {

@@ -14,6 +14,8 @@ mod show;
 mod sim;
 mod status;
 mod table;
+mod terminal;
+mod user;
 mod verify;
 
 use std::path::PathBuf;
@@ -56,6 +58,8 @@ enum Command {
     Sim(sim::SimArgs),
     /// Try the rules that turn messages into readings
     Route(route::RouteArgs),
+    /// Accounts of sensors: add one or change its password, remove, list
+    User(user::UserArgs),
     /// Show, check or print the configuration
     Config(config::ConfigArgs),
     /// The process that runs SQL; started by the daemon
@@ -106,6 +110,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Verify(args) => Ok(verify::run(args).await),
         Command::Sim(args) => sim::run(args).await.map(|()| ExitCode::SUCCESS).map_err(CliError::because),
         Command::Route(args) => route::run(args),
+        Command::User(args) => user::run(args).await,
         Command::Config(args) => config::run(args),
         Command::Engine => Ok(ExitCode::FAILURE),
     }

@@ -1,6 +1,7 @@
 //! `forebay sim`: simulated sensors that really publish.
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +9,29 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Period;
 use crate::ingest::sim::{self, Outcome, Progress, Settings, SimError};
+use crate::tls::ClientFiles;
 
 /// Publish simulated sensors and count what is acknowledged.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SimArgs {
-    /// Where to publish: mqtt://host:port
+    /// Where to publish: mqtt://host:port, or mqtts://host:port for TLS
     #[arg(long, value_name = "URL")]
     pub mqtt: String,
+    /// For TLS: the authority that signed the receiver's certificate [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// For TLS: a certificate to show
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    pub cert_file: Option<PathBuf>,
+    /// For TLS: its key
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    pub key_file: Option<PathBuf>,
+    /// Account to log in with
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// File with its password
+    #[arg(long, value_name = "FILE", requires = "username")]
+    pub password_file: Option<PathBuf>,
     /// How many sensors
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub sensors: usize,
@@ -71,6 +88,9 @@ fn parse_qos(text: &str) -> Result<u8, String> {
 pub async fn run(args: SimArgs) -> Result<(), SimCommandError> {
     let settings = Settings {
         url: args.mqtt,
+        tls: ClientFiles { ca: args.ca_file, cert: args.cert_file, key: args.key_file },
+        username: args.username,
+        password_file: args.password_file,
         sensors: args.sensors,
         rate: args.rate,
         duration: args.duration.map(|Period(duration)| duration),
@@ -156,6 +176,8 @@ mod tests {
             ("sim", "--mqtt"),
             ("sim --mqtt mqtt://h --qos 2", "QoS 2 is not supported yet; use 0 or 1"),
             ("sim --mqtt mqtt://h --window 0", "window"),
+            ("sim --mqtt mqtts://h --cert-file c", "--key-file"),
+            ("sim --mqtt mqtt://h --password-file p", "--username"),
             ("sim --mqtt mqtt://h --for 5", "15m"),
         ] {
             let message = parse(line).unwrap_err();

@@ -1,10 +1,14 @@
 //! `forebay verify`: reads a lake and proves it complete.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
+use super::CliError;
+use crate::config;
 use crate::error::ErrorKind;
 use crate::upload::{Progress, Report, UploadError, verify_watched};
 
@@ -12,8 +16,12 @@ use crate::upload::{Progress, Report, UploadError, verify_watched};
 /// is shown as explained. Exit 0: complete or explained; 1: not; 2: wrong use.
 #[derive(Debug, Clone, Args)]
 pub struct VerifyArgs {
-    /// The lake: a `file:` URL or a path.
+    /// The lake: a path, or a `file:` or `s3:` URL.
     pub lake: String,
+    /// For `s3:`: the file whose [upstream] has endpoint and keys; without it the environment [default:
+    /// /etc/forebay/forebay.toml, where it can be read]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Look at one gateway only.
     #[arg(long, value_name = "ID")]
     pub gateway: Option<String>,
@@ -25,13 +33,27 @@ pub struct VerifyArgs {
 /// Runs the command.
 pub async fn run(args: VerifyArgs) -> ExitCode {
     let mut meter = Meter::new();
-    let outcome = verify_watched(&args.lake, args.gateway.as_deref(), &mut |progress| meter.show(progress)).await;
+    let settings = match settings(&args) {
+        Ok(settings) => settings,
+        Err(error) => return error.report(),
+    };
+    let outcome = verify_watched(&settings, args.gateway.as_deref(), &mut |progress| meter.show(progress)).await;
     meter.clear();
     let printed = match &outcome {
         Ok(report) => print(report, args.json),
         Err(error) => writeln!(io::stderr(), "forebay: {error}"),
     };
     if printed.is_err() { ExitCode::FAILURE } else { ExitCode::from(code(&outcome)) }
+}
+
+/// The lake, with endpoint and keys from the configuration where it takes any.
+fn settings(args: &VerifyArgs) -> Result<config::Upstream, CliError> {
+    let readable = || File::open(config::DEFAULT_PATH).is_ok();
+    let asked = args.config.is_some() || (args.lake.starts_with("s3:") && readable());
+    let configured = if asked { super::config::load(args.config.clone())?.config.upstream } else { None };
+    // Those of another sort of place do not fit.
+    let fitting = configured.filter(|upstream| upstream.url.starts_with("s3:")).unwrap_or_default();
+    Ok(config::Upstream { url: args.lake.clone(), ..fitting })
 }
 
 /// 0: complete or explained; 1: not, or it can't be told; 2: wrong use.

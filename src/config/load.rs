@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use config::{Environment, File, FileFormat, Map, Source, Value, ValueKind};
 
 use super::{Config, check, template};
+use crate::secrets::hide_accounts;
 
 /// Where the file is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/forebay/forebay.toml";
@@ -25,9 +26,9 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// `key` has a value that breaks a rule.
-    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { key: key.into(), message: message.into() }
+    /// `key` has a value that breaks a rule. A message repeats what somebody wrote, but no account in it.
+    pub fn new(key: impl Into<String>, message: impl AsRef<str>) -> Self {
+        Self { key: key.into(), message: hide_accounts(message.as_ref()) }
     }
 }
 

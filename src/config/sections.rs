@@ -80,7 +80,7 @@ pub struct Mqtt {
     pub username: Option<String>,
     /// File with its password.
     pub password_file: Option<PathBuf>,
-    /// Authority that signed the broker's certificate.
+    /// Authority that signed the broker's certificate; absent: the system's.
     pub ca_file: Option<PathBuf>,
     /// Client certificate.
     pub cert_file: Option<PathBuf>,
@@ -111,14 +111,16 @@ impl Default for Mqtt {
 pub struct Listener {
     /// Addresses; port 0 takes a free one.
     pub bind: Vec<String>,
-    /// Accounts; absent: anonymous, on loopback only unless `anonymous` is set.
+    /// Accounts; absent: anyone, on loopback only unless `anonymous` or `tls_client_ca` is set.
     pub users_file: Option<PathBuf>,
-    /// Lets anyone in, also off loopback.
+    /// Lets in who names no account, also off loopback.
     pub anonymous: bool,
-    /// Certificate chain.
+    /// Certificate chain; absent: no TLS.
     pub tls_cert: Option<PathBuf>,
     /// Its key.
     pub tls_key: Option<PathBuf>,
+    /// Authority that must have signed the certificate of everyone who connects; absent: none is asked for.
+    pub tls_client_ca: Option<PathBuf>,
     /// Most connections at a time.
     pub max_connections: usize,
     /// Most messages of one connection that wait for their acknowledgement; it is not read from beyond that.
@@ -133,6 +135,7 @@ impl Default for Listener {
             anonymous: false,
             tls_cert: None,
             tls_key: None,
+            tls_client_ca: None,
             max_connections: 1000,
             max_unacknowledged: 10_000,
         }
@@ -322,8 +325,22 @@ pub enum Order {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Upstream {
-    /// `file:///path`, later `s3://bucket/prefix` and `https://host/path`.
+    /// `file:///path`, `s3://bucket/prefix` or `https://host/path`.
     pub url: String,
+    /// S3 elsewhere than at AWS: its URL, without the bucket.
+    pub endpoint: Option<String>,
+    /// S3: the region; without it `AWS_REGION`, else `us-east-1`.
+    pub region: Option<String>,
+    /// S3: the bucket is named in the path, not in the host; without it so wherever `endpoint` is set.
+    pub path_style: Option<bool>,
+    /// S3: file with the keys, written as `~/.aws/credentials` is; without it the environment, else the instance's role.
+    pub credentials_file: Option<PathBuf>,
+    /// Collector: file with the token that every request carries.
+    pub token_file: Option<PathBuf>,
+    /// Authorities that sign the server's certificate, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// `http:` to another machine: everything can be read on the way, the token too.
+    pub allow_plain: bool,
     /// What goes first.
     pub order: Order,
     /// Bytes per second; 0: no limit.
@@ -340,6 +357,13 @@ impl Default for Upstream {
     fn default() -> Self {
         Self {
             url: String::new(),
+            endpoint: None,
+            region: None,
+            path_style: None,
+            credentials_file: None,
+            token_file: None,
+            ca_file: None,
+            allow_plain: false,
             order: Order::NewestFirst,
             rate_limit: ByteSize(0),
             retry_min: seconds(1),
@@ -361,11 +385,22 @@ pub struct Api {
     pub flight: Vec<String>,
     /// File with the token asked for on TCP; required off loopback.
     pub token_file: Option<PathBuf>,
+    /// Certificate chain of the TCP addresses; absent: no TLS.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key.
+    pub tls_key: Option<PathBuf>,
 }
 
 impl Default for Api {
     fn default() -> Self {
-        Self { socket: PathBuf::from("/run/forebay/forebay.sock"), http: Vec::new(), flight: Vec::new(), token_file: None }
+        Self {
+            socket: PathBuf::from("/run/forebay/forebay.sock"),
+            http: Vec::new(),
+            flight: Vec::new(),
+            token_file: None,
+            tls_cert: None,
+            tls_key: None,
+        }
     }
 }
 

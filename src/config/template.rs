@@ -48,7 +48,7 @@ mod tests {
     use crate::config::{Config, Listener, Mqtt, Upstream};
 
     /// Keys that have no default: what the file shows is an example.
-    const EXAMPLES: [&str; 13] = [
+    const EXAMPLES: [&str; 22] = [
         "gateway.id",
         "mqtt.client_id",
         "mqtt.username",
@@ -59,9 +59,18 @@ mod tests {
         "listener.users_file",
         "listener.tls_cert",
         "listener.tls_key",
+        "listener.tls_client_ca",
         "ingest.timezone",
         "upstream.url",
+        "upstream.endpoint",
+        "upstream.region",
+        "upstream.path_style",
+        "upstream.credentials_file",
+        "upstream.token_file",
+        "upstream.ca_file",
         "api.token_file",
+        "api.tls_cert",
+        "api.tls_key",
     ];
 
     #[test]

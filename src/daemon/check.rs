@@ -1,6 +1,7 @@
 //! What the rooms would say of their settings, without anything being opened or touched.
 
 use super::DaemonError;
+use crate::api;
 use crate::config::Config;
 use crate::ingest::decode::Decoder;
 use crate::ingest::{client, listener};
@@ -16,5 +17,6 @@ pub fn check(config: &Config) -> Vec<DaemonError> {
     found.extend(client.map(Into::into));
     let listener = config.listener.as_ref().and_then(|settings| listener::check(settings).err());
     found.extend(listener.map(Into::into));
+    found.extend(api::check(&config.api).err().map(Into::into));
     found
 }

@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Addresses;
+use crate::clock::SharedClock;
 use crate::engine;
 use crate::ingest::client::ClientState;
-use crate::ingest::listener::ListenerState;
+use crate::ingest::listener::{Gate, ListenerState};
 use crate::ingest::{Latest, PumpState};
+use crate::retention::RetentionState;
 use crate::segment::SealerState;
-use crate::status::{EnginePage, EngineState, IngestNow, LinkNow, LinkState, Listeners, Now, Pulse, Reason};
+use crate::space::Space;
+use crate::status::{EnginePage, EngineState, IngestNow, LinkNow, LinkState, Listeners, Now, Pulse, Reason, RoomNow};
+use crate::tls::Acceptor;
 use crate::upload::{self, LinkMode};
 
 /// The states of all rooms.
@@ -26,10 +30,20 @@ pub struct States {
     pub sealer: Arc<SealerState>,
     /// Of the uploader.
     pub link: upload::LinkState,
+    /// Of retention.
+    pub retention: Arc<RetentionState>,
+    /// Whether readings are taken.
+    pub space: Space,
     /// Of the engine.
     pub engine: Arc<engine::EngineState>,
     /// What is bound.
     pub addresses: Addresses,
+    /// Of the listener: who may publish.
+    pub gate: Option<Arc<Gate>>,
+    /// Of HTTP on TCP.
+    pub http_tls: Option<Arc<Acceptor>>,
+    /// For what is valid now.
+    pub clock: SharedClock,
     /// Whether the sources run.
     pub ready: Arc<AtomicBool>,
 }
@@ -40,6 +54,7 @@ impl States {
         Now {
             ingest: self.ingest(),
             link: self.link(),
+            room: self.room(),
             engine: self.engine(),
             listeners: Listeners {
                 mqtt: self.addresses.mqtt.iter().map(ToString::to_string).collect(),
@@ -64,6 +79,9 @@ impl States {
             commit_p99: pump.commit_latency(0.99).unwrap_or_default(),
             refused_under_pressure: self.listener.qos0_refused.get() + self.client.status().qos0_refused,
             last_reject: pump.last_reject(),
+            connections: self.listener.connections.get(),
+            connections_refused: self.listener.refused.get() + self.listener.refused_by_limit.get(),
+            handshakes_failed: self.gate.as_ref().map_or(0, |gate| gate.handshakes_failed()),
         }
     }
 
@@ -83,6 +101,11 @@ impl States {
             delivered_bytes: link.delivered_bytes,
             bytes_per_s: link.bytes_per_s,
         }
+    }
+
+    fn room(&self) -> RoomNow {
+        let room = self.retention.room();
+        RoomNow { disk_bytes: room.used_bytes, quarantine_bytes: room.quarantine_bytes, min_free_bytes: room.min_free_bytes }
     }
 
     fn engine(&self) -> EnginePage {
@@ -117,6 +140,18 @@ impl States {
         if let Some(error) = client.last_error.filter(|_| !client.connected) {
             troubles.push(Reason::degraded("broker", format!("there is no connection to the broker {}: {error}", client.broker)));
         }
+        if let Some(why) = self.space.refusal() {
+            troubles.push(Reason::failing("refusing", format!("no readings are taken: {why}")));
+        }
+        if let Some(dropped) = self.retention.dropping() {
+            let message = format!("{dropped} readings that were not delivered were dropped to make room; see the losses");
+            troubles.push(Reason::degraded("dropping", message));
+        }
+        let now = self.clock.now();
+        let at_gate = self.gate.iter().flat_map(|gate| gate.troubles(now));
+        troubles.extend(at_gate.map(|trouble| Reason::degraded("listener_access", trouble)));
+        let at_http = self.http_tls.iter().flat_map(|tls| tls.troubles(now));
+        troubles.extend(at_http.map(|trouble| Reason::degraded("http_tls", trouble)));
         if self.pump.is_full() {
             troubles.push(Reason::failing("disk_full", "nothing is acknowledged until there is room on the disk"));
         }

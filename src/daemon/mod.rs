@@ -1,8 +1,9 @@
 //! The daemon: open, run, stop; one line a room.
 //!
 //! Owns: the order of the life cycle, the data folder's lock. Does not own: any state of a room.
-//! Start: folder, ledger, recovery, doors (so that status answers early), upload, sealer, engine, sources last, READY.
-//! Stop: sources, pump, sealer, uploader, doors, engine, ledger; each up to its deadline.
+//! Start: folder, ledger, recovery, doors (so that status answers early), upload, sealer, retention, engine, sources last,
+//! READY.
+//! Stop: sources, pump, sealer and enforcer, uploader, doors, engine, ledger; each up to its deadline.
 //! On failure: a critical task's end stops the rest in order, and the process ends with a failure so that it is started
 //! again from disk.
 
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use crate::api::ApiError;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::Config;
+use crate::disk;
 use crate::error::ErrorKind;
 use crate::ingest::client::ClientError;
 use crate::ingest::listener::ListenerError;
@@ -103,6 +105,8 @@ impl Daemon {
     /// The first room that can't start.
     pub async fn start(config: Config) -> Result<Self, DaemonError> {
         let lock = folder::take(&config.gateway.data_dir)?;
+        let open_files = disk::raise_file_limit();
+        tracing::debug!(open_files, "this many files may be open");
         let clock: SharedClock = Arc::new(SystemClock);
         let tasks = TaskSet::new();
         let rooms = match rooms::open(config, clock, &tasks).await {

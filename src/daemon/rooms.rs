@@ -17,7 +17,9 @@ use crate::ingest::listener::{Listener, ListenerState};
 use crate::ingest::{self, Intake, Latest, Parts, Pump, PumpState};
 use crate::ledger::{Ledger, LedgerError, Open};
 use crate::memory;
+use crate::retention::{self, Enforcer, RetentionState};
 use crate::segment::{self, Scrubber, Sealer, SealerHandle, SealerState, SegmentDir};
+use crate::space::Space;
 use crate::status::{Frame, Sources, systemd};
 use crate::tasks::{Stage, TaskSet};
 use crate::upload::{self, LinkState, Setup, Uploader, UploaderHandle, Upstream};
@@ -45,6 +47,7 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
     let (intake, latest, pump) = ground.start_pump(decoder).await?;
     let sealer = ground.start_sealer();
     let (uploader, link) = ground.start_uploader(upstream, &sealer);
+    let retention = ground.start_enforcer(&sealer);
     let (engine, engine_state) = ground.start_engine();
     let (listener, listener_state) = ground.bind_listener(&intake).await?;
     let (client, client_state) = ground.new_client(&intake)?;
@@ -58,8 +61,13 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
         client: client_state,
         sealer: Arc::clone(&ground.sealed),
         link,
+        retention,
+        space: ground.space.clone(),
         engine: engine_state,
         addresses: addresses.clone(),
+        gate: listener.as_ref().map(Listener::gate),
+        http_tls: bound.tls(),
+        clock: Arc::clone(&ground.clock),
         ready: Arc::clone(&ready),
     });
     let doors = Doors {
@@ -90,11 +98,14 @@ struct Ground<'a> {
     dir: SegmentDir,
     /// Recovery, sealer, scrubber and uploader all count in it.
     sealed: Arc<SealerState>,
+    /// Retention says there whether the pump and its sources may take readings.
+    space: Space,
 }
 
 impl<'a> Ground<'a> {
     /// Opens the ledger and the segments, and brings them to agree.
     async fn open(config: &'a Config, clock: SharedClock, tasks: &'a TaskSet) -> Result<Self, DaemonError> {
+        retention::give_back_if_full(&config.gateway.data_dir);
         let (data_dir, open) = (config.gateway.data_dir.clone(), Open { host_id: folder::host_id(), clock: Arc::clone(&clock) });
         let ledger = blocking("opening it", move || Ledger::open(&data_dir, open)).await?;
         let dir = SegmentDir::open(&config.gateway.data_dir)?;
@@ -102,7 +113,7 @@ impl<'a> Ground<'a> {
         segment::recover(&ledger, &dir, &sealed).await?;
         let (gateway, data_dir, instance) = (&config.gateway.id, config.gateway.data_dir.display(), ledger.identity().instance);
         tracing::info!(gateway, %instance, %data_dir, "the data folder is open");
-        Ok(Self { config, tasks, clock, ledger, dir, sealed })
+        Ok(Self { config, tasks, clock, ledger, dir, sealed, space: Space::default() })
     }
 
     async fn start_pump(&self, decoder: Decoder) -> Result<(Intake, Arc<Latest>, Arc<PumpState>), DaemonError> {
@@ -110,7 +121,7 @@ impl<'a> Ground<'a> {
         let (latest, once) = blocking("reading its journal", move || ingest::remember(&ledger.reader()?, &config)).await?;
         memory::give_back();
         let (latest, state) = (Arc::new(latest), Arc::new(PumpState::default()));
-        let (intake, deliveries) = Intake::new();
+        let (intake, deliveries) = Intake::within(self.space.clone());
         let parts = Parts {
             deliveries,
             ledger: self.ledger.clone(),
@@ -119,6 +130,7 @@ impl<'a> Ground<'a> {
             once,
             settings: self.config.journal.clone(),
             clock: Arc::clone(&self.clock),
+            space: self.space.clone(),
             state: Arc::clone(&state),
         };
         let pump = Pump::new(parts, &self.config.gateway.data_dir);
@@ -162,7 +174,24 @@ impl<'a> Ground<'a> {
     /// While one cut is sealed the next may gather.
     fn importer(&self, latest: &Arc<Latest>) -> Importer {
         let max_hot = self.config.segment.seal_readings.saturating_mul(2);
-        Importer::new(self.ledger.clone(), Arc::clone(latest), Arc::clone(&self.clock), max_hot)
+        Importer::new(self.ledger.clone(), Arc::clone(latest), Arc::clone(&self.clock), self.space.clone(), max_hot)
+    }
+
+    /// It goes on as long as something is sealed, and hands over no shipment: the uploader may go on after it.
+    fn start_enforcer(&self, sealer: &SealerHandle) -> Arc<RetentionState> {
+        let state = Arc::new(RetentionState::default());
+        let enforcer = Enforcer::new(retention::Setup {
+            ledger: self.ledger.clone(),
+            dir: self.dir.clone(),
+            sealer: sealer.clone(),
+            data_dir: self.config.gateway.data_dir.clone(),
+            settings: self.config.retention.clone(),
+            clock: Arc::clone(&self.clock),
+            space: self.space.clone(),
+            state: Arc::clone(&state),
+        });
+        self.tasks.critical("enforcer", Stage::Sealer, enforcer.run(self.tasks.stop_of(Stage::Sealer)));
+        state
     }
 
     fn start_engine(&self) -> (EngineHandle, Arc<EngineState>) {
@@ -198,7 +227,6 @@ impl<'a> Ground<'a> {
             gateway: self.config.gateway.id.clone(),
             data_dir: self.config.gateway.data_dir.clone(),
             cap_bytes: self.config.retention.cap.0,
-            min_free_bytes: self.config.retention.min_free.0,
         };
         Arc::new(Sources::new(frame, self.ledger.clone(), Arc::clone(&self.clock), move || states.now()))
     }

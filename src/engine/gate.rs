@@ -9,7 +9,7 @@ use super::protocol::{Failure, FailureKind};
 use super::sql::place;
 
 /// Functions with effects, or that run text as SQL or read files as bytes; queries have no use for them.
-const DENIED_FUNCTIONS: [&str; 20] = [
+const DENIED_FUNCTIONS: [&str; 21] = [
     "checkpoint",
     "force_checkpoint",
     "vacuum",
@@ -30,6 +30,7 @@ const DENIED_FUNCTIONS: [&str; 20] = [
     "json_execute_serialized_sql",
     "duckdb_secrets",
     "duckdb_settings",
+    "which_secret",
 ];
 
 const ONE_SELECT: &str = "a query is one SELECT (also WITH, FROM, VALUES, DESCRIBE, SUMMARIZE or SHOW TABLES); nothing else is allowed";

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::model::{Digest, MarkEvent, Reading, Timestamp};
+use crate::space::Space;
 
 /// Payload bytes (and a fixed charge a message) that may wait for their commit. A Pi's listener at full speed fills
 /// this in about a second; beyond it sources are not read from.
@@ -135,7 +136,7 @@ pub enum IntakeError {
     /// The pump is gone.
     #[error("the daemon is stopping")]
     Closed,
-    /// The waiting room is full.
+    /// The waiting room is full, or no readings are taken.
     #[error("too much is waiting to be committed")]
     Full,
 }
@@ -145,20 +146,35 @@ pub enum IntakeError {
 pub struct Intake {
     to: mpsc::Sender<Admitted>,
     room: Arc<Semaphore>,
+    space: Space,
 }
 
 impl Intake {
-    /// An intake and the pump's end of it.
+    /// An intake and the pump's end of it; it takes readings always.
     pub fn new() -> (Self, mpsc::Receiver<Admitted>) {
-        let (to, from) = mpsc::channel(MAX_WAITING_DELIVERIES);
-        (Self { to, room: Arc::new(Semaphore::new(MAX_WAITING_BYTES)) }, from)
+        Self::within(Space::default())
     }
 
-    /// Hands in a delivery; waits while the waiting room is full, which holds the source back.
+    /// The same, for an intake that takes readings only while `space` admits them.
+    pub fn within(space: Space) -> (Self, mpsc::Receiver<Admitted>) {
+        let (to, from) = mpsc::channel(MAX_WAITING_DELIVERIES);
+        (Self { to, room: Arc::new(Semaphore::new(MAX_WAITING_BYTES)), space }, from)
+    }
+
+    /// Why no readings are taken now; `None` where they are.
+    pub fn refusal(&self) -> Option<Arc<str>> {
+        self.space.refusal()
+    }
+
+    /// Hands in a delivery; waits while the waiting room is full or no readings are taken, which holds the source back.
     ///
     /// # Errors
     /// [`IntakeError::Closed`].
     pub async fn send(&self, mut delivery: Delivery) -> Result<(), IntakeError> {
+        tokio::select! {
+            () = self.space.admitted() => {}
+            () = self.to.closed() => return Err(IntakeError::Closed),
+        }
         let charge = u32::try_from(delivery.charge()).unwrap_or(u32::MAX);
         // Half a room taken is reason enough not to wait for the interval.
         delivery.hurry |= self.room.available_permits() < MAX_WAITING_BYTES / 2;
@@ -171,11 +187,42 @@ impl Intake {
     /// # Errors
     /// [`IntakeError::Full`]: count it as refused under pressure. [`IntakeError::Closed`].
     pub fn offer(&self, delivery: Delivery) -> Result<(), IntakeError> {
+        if self.refusal().is_some() {
+            return Err(IntakeError::Full);
+        }
         let charge = u32::try_from(delivery.charge()).unwrap_or(u32::MAX);
         let share = Arc::clone(&self.room).try_acquire_many_owned(charge).map_err(|_| IntakeError::Full)?;
         self.to.try_send(Admitted { delivery, share }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => IntakeError::Full,
             mpsc::error::TrySendError::Closed(_) => IntakeError::Closed,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn delivery() -> Delivery {
+        Delivery { content: Content::Mark, mark: None, idempotency: None, receipt: None, hurry: false }
+    }
+
+    #[tokio::test]
+    async fn without_space_who_can_wait_waits_and_the_others_are_refused() {
+        let space = Space::default();
+        let (intake, mut from) = Intake::within(space.clone());
+        space.refuse("the cap is reached");
+        assert_eq!(intake.offer(delivery()), Err(IntakeError::Full));
+        let other = intake.clone();
+        let waiting = tokio::spawn(async move { other.send(delivery()).await });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!waiting.is_finished() && from.try_recv().is_err());
+        space.admit();
+        assert_eq!((waiting.await.unwrap(), intake.offer(delivery())), (Ok(()), Ok(())));
+        space.refuse("the cap is reached");
+        drop(from);
+        assert_eq!(intake.send(delivery()).await, Err(IntakeError::Closed));
     }
 }

@@ -16,6 +16,7 @@ mod remember;
 pub mod route;
 pub mod sim;
 mod state;
+pub mod users;
 mod window;
 
 pub use delivery::{Admitted, Content, Delivery, Intake, IntakeError, Message, Outcome, Receipt, Settled};

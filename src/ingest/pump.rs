@@ -3,8 +3,8 @@
 //! Owns: the batch that gathers and the one under way. Does not own: sessions, series, the ledger.
 //! Invariants: a receipt is settled only after the commit of its batch returned; deliveries are settled in the order in
 //! which they came; one commit is under way at a time, and while it is, the next batch gathers.
-//! On failure: a full disk holds the batch, and with it the acknowledgements, until there is room; any other failure of the
-//! ledger ends the pump and with it the daemon.
+//! On failure: a full disk holds the batch, and with it the acknowledgements, until retention has made room; any other
+//! failure of the ledger ends the pump and with it the daemon.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,8 +26,9 @@ use crate::config;
 use crate::error::ErrorKind;
 use crate::ledger::{Ledger, LedgerError};
 use crate::model::Batch;
+use crate::space::Space;
 
-/// Pause before a batch is tried again on a full disk.
+/// Pause before a batch is tried again on a full disk, and between two looks whether there is room.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Deliveries taken from the channel at a time.
@@ -49,6 +50,8 @@ pub struct Parts {
     pub settings: config::Journal,
     /// Wall time.
     pub clock: SharedClock,
+    /// Where it says that the disk is full, and hears of room.
+    pub space: Space,
     /// What it tells of itself.
     pub state: Arc<PumpState>,
 }
@@ -62,15 +65,16 @@ pub struct Pump {
     quarantine: Quarantine,
     settings: config::Journal,
     clock: SharedClock,
+    space: Space,
     state: Arc<PumpState>,
 }
 
 impl Pump {
     /// A pump whose quarantine is below `data_dir`.
     pub fn new(parts: Parts, data_dir: &Path) -> Self {
-        let Parts { deliveries, ledger, decoder, latest, once, settings, clock, state } = parts;
+        let Parts { deliveries, ledger, decoder, latest, once, settings, clock, space, state } = parts;
         let batcher = Batcher::new(decoder, Arc::clone(&latest), once);
-        Self { deliveries, ledger, batcher, latest, quarantine: Quarantine::new(data_dir), settings, clock, state }
+        Self { deliveries, ledger, batcher, latest, quarantine: Quarantine::new(data_dir), settings, clock, space, state }
     }
 
     /// Runs until `stop`, then commits what is in the channel and ends.
@@ -106,9 +110,10 @@ impl Pump {
     fn start_commit(&self, mut gathered: Gathered) -> Underway {
         let batch = Arc::new(std::mem::take(&mut gathered.batch));
         let (ledger, latest, state) = (self.ledger.clone(), Arc::clone(&self.latest), Arc::clone(&self.state));
+        let space = self.space.clone();
         tokio::spawn(async move {
             let begun = Instant::now();
-            commit(&ledger, &batch, &state).await?;
+            commit(&ledger, &batch, &space, &state).await?;
             state.note_commit(begun.elapsed(), gathered.messages(), batch.readings.len());
             latest.add(&batch.readings);
             fail::fail_point!("pump.before_ack");
@@ -162,8 +167,9 @@ async fn finish(underway: &mut Option<Underway>) -> Result<(), LedgerError> {
     outcome
 }
 
-/// Commits, again and again while the disk is full.
-async fn commit(ledger: &Ledger, batch: &Arc<Batch>, state: &PumpState) -> Result<(), LedgerError> {
+/// Commits; on a full disk again and again, when retention has had its time and sees room. It must not be raced for what
+/// it gives back to record an eviction.
+async fn commit(ledger: &Ledger, batch: &Arc<Batch>, space: &Space, state: &PumpState) -> Result<(), LedgerError> {
     loop {
         match ledger.commit(Arc::clone(batch)).await {
             Ok(_) => return Ok(()),
@@ -171,7 +177,12 @@ async fn commit(ledger: &Ledger, batch: &Arc<Batch>, state: &PumpState) -> Resul
                 if !state.note_full() {
                     tracing::error!(%error, "nothing is acknowledged until there is room");
                 }
+                space.report_full();
                 tokio::time::sleep(FULL_PAUSE).await;
+                while space.refusal().is_some() {
+                    state.note_full();
+                    tokio::time::sleep(FULL_PAUSE).await;
+                }
             }
             Err(error) => return Err(error),
         }

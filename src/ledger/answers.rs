@@ -1,6 +1,6 @@
 //! What the ledger answers with, beside the nouns that all rooms share.
 
-use crate::model::{CutNumber, InstanceId, Seq, SessionId, SessionMarks, ShipmentNumber, Timestamp};
+use crate::model::{CutNumber, Digest, InstanceId, SegmentName, Seq, SessionId, SessionMarks, ShipmentNumber, Timestamp};
 
 /// How far everything has come; a watch of it is the wake-up of every worker behind the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -55,6 +55,19 @@ pub struct Backlog {
     pub oldest: Option<Timestamp>,
 }
 
+/// A shipment that an earlier ledger of this folder delivered, as its manifest upstream tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recognised {
+    /// Whose; not the current one.
+    pub instance: InstanceId,
+    /// Its number.
+    pub number: ShipmentNumber,
+    /// The cut it brought, known here or not.
+    pub cut: Option<CutNumber>,
+    /// Of its manifest's bytes.
+    pub sha256: Digest,
+}
+
 /// A session of a peer that outlives its connections.
 #[derive(Debug, Clone, Default)]
 pub struct StoredSession {
@@ -64,4 +77,56 @@ pub struct StoredSession {
     pub marks: SessionMarks,
     /// Whether it was known before this call.
     pub present: bool,
+}
+
+/// A segment that is here though it is delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evictable {
+    /// Its name.
+    pub name: SegmentName,
+    /// Its size.
+    pub bytes: u64,
+    /// Readings that leave `kept` with it.
+    pub readings: u64,
+    /// When its cut was sealed.
+    pub sealed: Timestamp,
+}
+
+/// A cut that is neither delivered nor being shipped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Droppable {
+    /// Whose.
+    pub instance: InstanceId,
+    /// Its number.
+    pub number: CutNumber,
+    /// Size of its files.
+    pub bytes: u64,
+    /// Readings that leave `kept` with it.
+    pub readings: u64,
+    /// Its files that are here.
+    pub files: Vec<SegmentName>,
+}
+
+/// A cut of which nothing is here any more, as far as the ledger knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// Whose.
+    pub instance: InstanceId,
+    /// Its number.
+    pub number: CutNumber,
+    /// Its files, which were let go of.
+    pub files: Vec<SegmentName>,
+}
+
+/// How full the ledger's file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fill {
+    /// Readings kept on this machine, in the journal and in segments.
+    pub kept: u64,
+    /// Readings in the journal.
+    pub hot: u64,
+    /// Bytes of the file that hold something.
+    pub used_bytes: u64,
+    /// Bytes of the file that can be given back.
+    pub free_bytes: u64,
 }

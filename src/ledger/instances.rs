@@ -111,6 +111,7 @@ pub(super) fn first(tx: &Connection, host_id: &str, begin: &Begin<'_>, forked_fr
         last_cut: 0,
         last_shipment: 0,
         mark_log_bytes: 0,
+        segments_check: 0,
     })
 }
 
@@ -191,7 +192,7 @@ fn adopt_cut(
     };
     let id = segments::insert_cut(tx, &cut)?;
     for file in files {
-        segments::insert(tx, id, file)?;
+        segments::insert(tx, state, id, file)?;
     }
     state.books.kept += readings;
     if *instance == state.identity.instance {

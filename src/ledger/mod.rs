@@ -13,12 +13,15 @@ mod answers;
 mod audit;
 mod behind;
 mod commit;
+mod drops;
 mod error;
 mod imports;
 mod instances;
+mod keeping;
 mod losses;
 mod mark_log;
 mod open;
+mod prune;
 mod reader;
 mod readers;
 mod rows;
@@ -40,15 +43,15 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use self::answers::{Backlog, Identity, JournalEntry, Progress, StoredSession};
+pub use self::answers::{Backlog, Droppable, Evictable, Fill, Gone, Identity, JournalEntry, Progress, Recognised, StoredSession};
 pub use self::error::LedgerError;
 pub use self::reader::Reader;
 
 use self::readers::Readers;
 use self::store::Store;
 use crate::clock::SharedClock;
-use crate::model::{Batch, Committed, ImportedRows, InstanceId, SealedCut, Segment, SegmentName, Shipment, ShipmentNumber};
-use crate::owner::{Gone, Owner};
+use crate::model::{Batch, Committed, CutNumber, ImportedRows, InstanceId, SealedCut, Segment, SegmentName, Shipment, ShipmentNumber};
+use crate::owner::{self, Owner};
 
 /// The name of the file in the data folder.
 pub const FILE_NAME: &str = "forebay.db";
@@ -204,6 +207,15 @@ impl Ledger {
         self.call(move |store| store.set_aside_shipment(&instance, number, &reason)).await
     }
 
+    /// The name of the shipment under way is taken by a manifest that an earlier ledger of this folder put there, about the
+    /// same files: that one is recorded as delivered instead, with its cut where it is known. The number after it is next.
+    ///
+    /// # Errors
+    /// `Invalid` where no shipment of that number is under way, or `instance` is the current one.
+    pub async fn recognise_shipment(&self, found: Recognised) -> Result<(), LedgerError> {
+        self.call(move |store| store.recognise_shipment(&found)).await
+    }
+
     /// What was set aside may be shipped again: whatever was in the way may be gone.
     pub async fn take_up_set_aside(&self) -> Result<(), LedgerError> {
         self.call(|store| store.take_up_set_aside()).await
@@ -215,6 +227,32 @@ impl Ledger {
     /// `Invalid` where one of them is not here or not delivered; then none left.
     pub async fn evict(&self, segments: Vec<SegmentName>) -> Result<(), LedgerError> {
         self.call(move |store| store.evict(&segments)).await
+    }
+
+    /// Undelivered cuts are about to be removed to make room: they leave the engine and `kept`, and a loss says `why`.
+    ///
+    /// # Errors
+    /// `Invalid` where one of them is not waiting or is being shipped; then none left.
+    pub async fn drop_cuts(&self, cuts: Vec<(InstanceId, CutNumber)>, why: String) -> Result<(), LedgerError> {
+        self.call(move |store| store.drop_cuts(&cuts, &why)).await
+    }
+
+    /// The oldest batches of the journal leave, as many as have `bytes`, and a loss says `why`; gives how many readings.
+    pub async fn drop_hot(&self, bytes: u64, why: String) -> Result<u64, LedgerError> {
+        self.call(move |store| store.drop_hot(bytes, &why)).await
+    }
+
+    /// Forgets what nobody needs: the cuts in `gone`, whose files are surely not here any more, shipments before the last,
+    /// old losses that the lake knows of, and exported records beyond the newest `record_bytes`. Gives how many rows left;
+    /// where there were any, there may be more.
+    pub async fn prune(&self, gone: Vec<(InstanceId, CutNumber)>, record_bytes: u64) -> Result<u64, LedgerError> {
+        self.call(move |store| store.prune(&gone, record_bytes)).await
+    }
+
+    /// Gives free space of the file back to the file system, a few megabytes a call, and leaves `keep_bytes` of it: the
+    /// next journal takes them, so that giving them back would write them twice. Whether there is more.
+    pub async fn give_back(&self, keep_bytes: u64) -> Result<bool, LedgerError> {
+        self.call(move |store| store.give_back(keep_bytes)).await
     }
 
     /// A segment failed its digest: it leaves `kept`; undelivered readings in it become a loss. Saying it twice is harmless.
@@ -231,7 +269,7 @@ impl Ledger {
     /// The one that was latched, or what the last checkpoint met. Closing twice is none.
     pub async fn close(&self) -> Result<(), LedgerError> {
         match self.thread.close(Store::close).await {
-            Err(Gone::Closed) => Ok(()),
+            Err(owner::Gone::Closed) => Ok(()),
             outcome => outcome?,
         }
     }

@@ -52,8 +52,12 @@ pub(super) fn open(data_dir: &Path, open: Open) -> Result<Store, LedgerError> {
     };
     let mut store = Store::new(connection, path.clone(), open.clock)?;
     store.set_due(Due::find(store.state(), lost, open.host_id));
-    store.checkpoint(CheckpointMode::TRUNCATE)?;
-    // The file is fsynced by the checkpoint. Never by a descriptor of our own: closing it would drop SQLite's locks.
+    match store.checkpoint(CheckpointMode::TRUNCATE) {
+        // The WAL stays, and what is in it counts all the same; retention makes room.
+        Err(LedgerError::Full(error)) => tracing::warn!(error, "the ledger's WAL stays at the start"),
+        other => other?,
+    }
+    // The file, or its WAL, is fsynced by the checkpoint. Never by a descriptor of our own: closing it would drop SQLite's locks.
     disk::sync_folder(data_dir).map_err(|error| LedgerError::io("making durable", data_dir, &error))?;
     Ok(store)
 }

@@ -1,5 +1,6 @@
 //! The reader: a read-only connection beside the thread, for status, sealer, uploader and the engine's feeder.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, Params, Row};
@@ -8,6 +9,7 @@ use super::answers::{Backlog, JournalEntry, Progress};
 use super::error::LedgerError;
 use super::readers::{Lent, Readers};
 use super::rows;
+use super::segments;
 use super::state;
 use super::suspicion;
 use crate::model::{
@@ -94,6 +96,16 @@ impl Reader {
             rows::SEGMENT
         );
         self.all(&sql, [], rows::segment)
+    }
+
+    /// The names of the segments that are here, as `SegmentName` writes them, in no order.
+    pub fn segment_paths(&self) -> Result<HashSet<String>, LedgerError> {
+        segments::paths(&self.connection).map_err(|error| self.failed(error))
+    }
+
+    /// What `model::check_of` adds up to for the segments that are here: whether a folder holds them, without listing them.
+    pub fn segments_check(&self) -> Result<u64, LedgerError> {
+        Ok(self.state()?.segments_check)
     }
 
     /// How many segments are here, without listing them.
@@ -250,7 +262,12 @@ impl Reader {
         self.snapshot(|reader| super::audit::audit(&reader.connection))
     }
 
-    fn all<T>(&self, sql: &str, params: impl Params, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, LedgerError> {
+    pub(super) fn all<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, LedgerError> {
         let rows = || -> rusqlite::Result<Vec<T>> { self.connection.prepare_cached(sql)?.query_map(params, read)?.collect() };
         rows().map_err(|error| self.failed(error))
     }
@@ -265,7 +282,12 @@ impl Reader {
         row().map_err(|error| self.failed(error))
     }
 
-    fn one<T>(&self, sql: &str, params: impl Params, read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>) -> Result<T, LedgerError> {
+    pub(super) fn one<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, LedgerError> {
         let row = || -> rusqlite::Result<T> { self.connection.prepare_cached(sql)?.query_row(params, read) };
         row().map_err(|error| self.failed(error))
     }
@@ -283,7 +305,7 @@ impl Reader {
     }
 }
 
-fn bounded(limit: usize) -> i64 {
+pub(super) fn bounded(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 

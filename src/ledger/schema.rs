@@ -5,7 +5,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::error::LedgerError;
 
 /// One script a version; the file's `user_version` says how many it has seen. A script that was released never changes.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql"), include_str!("migrations/0003.sql")];
 
 /// The version written here.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;

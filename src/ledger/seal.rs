@@ -14,12 +14,6 @@ use crate::model::{Cut, CutState, FileKind, Loss, LossReason, SealedCut, Seq, Se
 /// Idempotency keys kept, newest first: two megabytes, and at a request a second more than five hours of retries.
 const KEPT_IDEMPOTENCY_KEYS: i64 = 20_000;
 
-/// Free pages left in the file: the next journal takes them, so that giving them back would write them twice.
-const KEPT_FREE_PAGES: i64 = 4096;
-
-/// Pages given back in one seal, so that it stays short.
-const VACUUM_PAGES: i64 = 1024;
-
 impl Store {
     /// See [`super::Ledger::finish_seal`].
     pub fn finish_seal(&mut self, cut: &SealedCut) -> Result<(), LedgerError> {
@@ -30,7 +24,6 @@ impl Store {
             cut.series.iter().try_for_each(|series| merge_series(tx, series))?;
             mark_log::fold(tx, state)?;
             forget_idempotency(tx)?;
-            give_back_pages(tx)?;
             fail::fail_point!("ledger.before_seal");
             Ok(())
         })?;
@@ -109,7 +102,7 @@ fn record_cut(tx: &Connection, state: &mut State, cut: &SealedCut) -> Result<(),
     let (readings, records) = (rows_of(cut, FileKind::Readings), rows_of(cut, FileKind::Records));
     let row = Cut { instance, number, first_seq, last_seq, readings, records, sealed, state: CutState::Sealed };
     let id = segments::insert_cut(tx, &row)?;
-    cut.segments.iter().try_for_each(|segment| segments::insert(tx, id, segment))?;
+    cut.segments.iter().try_for_each(|segment| segments::insert(tx, state, id, segment))?;
     state.last_cut = number;
     state.exported_record = cut.last_record;
     Ok(())
@@ -155,18 +148,5 @@ fn merge_series(tx: &Connection, later: &SeriesSummary) -> Result<(), LedgerErro
 fn forget_idempotency(tx: &Connection) -> Result<(), LedgerError> {
     let old = "delete from idempotency where id <= (select max(id) from idempotency) - ?1";
     tx.prepare_cached(old)?.execute([KEPT_IDEMPOTENCY_KEYS])?;
-    Ok(())
-}
-
-/// Gives free pages back to the file system where there are more than the next journal will take.
-fn give_back_pages(tx: &Connection) -> Result<(), LedgerError> {
-    let free: i64 = tx.query_row("pragma freelist_count", [], |row| row.get(0))?;
-    let surplus = (free - KEPT_FREE_PAGES).min(VACUUM_PAGES);
-    if surplus <= 0 {
-        return Ok(());
-    }
-    let mut statement = tx.prepare(&format!("pragma incremental_vacuum({surplus})"))?;
-    let mut pages = statement.query([])?;
-    while pages.next()?.is_some() {}
     Ok(())
 }

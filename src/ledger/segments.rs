@@ -1,5 +1,7 @@
 //! Segments and cuts: their rows, and how a segment leaves.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::error::LedgerError;
@@ -7,7 +9,7 @@ use super::losses;
 use super::rows;
 use super::state::{State, move_readings, take_readings};
 use super::store::Store;
-use crate::model::{Cut, CutState, FileKind, Loss, LossReason, Segment, SegmentName, Timestamp};
+use crate::model::{Cut, CutState, FileKind, Loss, LossReason, Segment, SegmentName, Timestamp, segment_path};
 
 /// What leaving depends on.
 struct Known {
@@ -51,7 +53,7 @@ pub(super) fn insert_cut(tx: &Connection, cut: &Cut) -> Result<i64, LedgerError>
 }
 
 /// Adds the row of a segment that is here.
-pub(super) fn insert(tx: &Connection, cut: i64, segment: &Segment) -> Result<(), LedgerError> {
+pub(super) fn insert(tx: &Connection, state: &mut State, cut: i64, segment: &Segment) -> Result<(), LedgerError> {
     tx.prepare_cached(
         "insert into segments (cut, kind, date, bytes, sha256, rows, first_seq, last_seq, min_time, max_time, state) \
          values (:cut, :kind, :date, :bytes, :sha256, :rows, :first_seq, :last_seq, :min_time, :max_time, 'present')",
@@ -68,7 +70,21 @@ pub(super) fn insert(tx: &Connection, cut: i64, segment: &Segment) -> Result<(),
         ":min_time": segment.min_time.0,
         ":max_time": segment.max_time.0,
     })?;
+    state.take_in(&segment.name);
     Ok(())
+}
+
+/// The names of the segments that are here, as `SegmentName` writes them, and nothing else of them.
+pub(super) fn paths(connection: &Connection) -> rusqlite::Result<HashSet<String>> {
+    let sql = "select s.kind, s.date, c.instance, c.number from segments s join cuts c on c.id = s.cut where s.state = 'present'";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let mut paths = HashSet::new();
+    while let Some(row) = rows.next()? {
+        let word = |place: usize| Ok::<_, rusqlite::Error>(row.get_ref(place)?.as_str()?);
+        paths.insert(segment_path(word(0)?, word(1)?, word(2)?, row.get(3)?));
+    }
+    Ok(paths)
 }
 
 fn find(tx: &Connection, name: &SegmentName) -> Result<Known, LedgerError> {
@@ -106,6 +122,7 @@ fn evict(tx: &Connection, state: &mut State, name: &SegmentName) -> Result<(), L
 /// The segment is no longer here.
 fn leave(tx: &Connection, state: &mut State, known: &Known, how: &str) -> Result<(), LedgerError> {
     tx.prepare_cached("update segments set state = ?1 where id = ?2")?.execute((how, known.id))?;
+    state.let_go(&known.segment.name);
     match known.segment.name.kind {
         FileKind::Readings => take_readings(&mut state.books.kept, known.segment.rows),
         FileKind::Records => Ok(()),

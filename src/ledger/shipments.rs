@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::answers::Recognised;
 use super::error::LedgerError;
 use super::losses;
 use super::state::{State, move_readings};
@@ -54,6 +55,30 @@ impl Store {
         })
     }
 
+    /// See [`super::Ledger::recognise_shipment`].
+    pub fn recognise_shipment(&mut self, found: &Recognised) -> Result<(), LedgerError> {
+        let now = self.now();
+        self.transact(|tx, state| {
+            let Recognised { instance, number, cut, sha256 } = found;
+            if *instance == state.identity.instance {
+                return Err(LedgerError::Invalid(format!("{instance} is the current instance: nobody but this ledger ships for it")));
+            }
+            give_up(tx, state, instance, *number)?;
+            let known = "select id, state = 'sealed' from cuts where instance = ?1 and number = ?2";
+            let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            let known: Option<(i64, bool)> = tx.prepare_cached(known)?.query_row((instance.as_str(), cut), read).optional()?;
+            let insert = "insert into shipments (instance, number, cut, sha256, begun, delivered) values (?1, ?2, ?3, ?4, ?5, ?5)";
+            tx.execute(insert, (instance.as_str(), number, known.map(|(id, _)| id), sha256.0, now.0))?;
+            match known {
+                Some((cut, true)) => {
+                    forget_rebuilt(tx, instance, cut)?;
+                    deliver_cut(tx, state, instance, cut)
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+
     /// See [`super::Ledger::take_up_set_aside`].
     pub fn take_up_set_aside(&mut self) -> Result<(), LedgerError> {
         self.transact(|tx, _| {
@@ -61,6 +86,14 @@ impl Store {
             Ok(())
         })
     }
+}
+
+/// What the rebuilding missed of a cut is no loss: its manifest accounts for all of it.
+fn forget_rebuilt(tx: &Connection, instance: &InstanceId, cut: i64) -> Result<(), LedgerError> {
+    let untold = "delete from losses where instance = ?1 and shipment is null and reason = 'rebuilt' \
+                  and exists (select 1 from cuts c where c.id = ?2 and losses.first_seq >= c.first_seq and losses.last_seq <= c.last_seq)";
+    tx.execute(untold, (instance.as_str(), cut))?;
+    Ok(())
 }
 
 /// Forgets the shipment under way.

@@ -1,11 +1,14 @@
 //! The state: the one row that every transaction rewrites, with the books of the current instance.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, Row, named_params};
 
 use super::answers::{Identity, Progress};
 use super::error::LedgerError;
 use super::rows;
-use crate::model::{Books, CutNumber, Seq, ShipmentNumber, Tally};
+use super::segments;
+use crate::model::{Books, CutNumber, SegmentName, Seq, ShipmentNumber, Tally, check_of};
 
 /// What the thread knows without asking. A transaction changes a copy, and the copy becomes true with its commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub(super) struct State {
     pub last_shipment: ShipmentNumber,
     /// Bytes of events in `mark_log`.
     pub mark_log_bytes: usize,
+    /// What [`check_of`] adds up to for the segments that are here.
+    pub segments_check: u64,
 }
 
 impl State {
@@ -35,6 +40,16 @@ impl State {
         self.books.accepted.saturating_sub(self.books.hot)
     }
 
+    /// A segment is here from now on.
+    pub fn take_in(&mut self, name: &SegmentName) {
+        self.segments_check = self.segments_check.wrapping_add(check_of(&name.to_string()));
+    }
+
+    /// A segment is no longer here.
+    pub fn let_go(&mut self, name: &SegmentName) {
+        self.segments_check = self.segments_check.wrapping_sub(check_of(&name.to_string()));
+    }
+
     pub fn progress(&self, version: u64) -> Progress {
         let Self { last_cut, last_shipment, .. } = *self;
         Progress { last_seq: self.last_seq(), mark: self.mark(), last_cut, last_shipment, version }
@@ -44,7 +59,7 @@ impl State {
 const COLUMNS: &str = "s.host_id, s.instance, i.forked_from, s.exported_record, \
     s.accepted, s.hot, s.sealed, s.delivered, s.thinned, s.dropped, s.damaged, s.kept, \
     s.messages_qos0, s.messages_qos1, s.messages_qos2, s.messages_http, s.readings, s.records, \
-    s.rejected, s.duplicates, s.ignored, s.skipped_members, s.times_replaced, \
+    s.rejected, s.duplicates, s.ignored, s.skipped_members, s.times_replaced, s.segments_check, \
     (select coalesce(max(number), 0) from cuts where instance = s.instance), \
     (select coalesce(max(number), 0) from shipments where instance = s.instance), \
     (select coalesce(sum(length(events)), 0) from mark_log)";
@@ -52,7 +67,14 @@ const COLUMNS: &str = "s.host_id, s.instance, i.forked_from, s.exported_record, 
 /// Reads the row.
 pub(super) fn load(connection: &Connection) -> Result<State, LedgerError> {
     let sql = format!("select {COLUMNS} from state s join instances i on i.name = s.instance");
-    Ok(connection.prepare_cached(&sql)?.query_row([], state)?)
+    let (state, check) = connection.prepare_cached(&sql)?.query_row([], |row| Ok((state(row)?, row.get::<_, Option<i64>>(23)?)))?;
+    // Until it is counted for the first time, after the migration.
+    let check = check.map_or_else(|| segments::paths(connection).map(|paths| sum_of(&paths)), |check| Ok(check.cast_unsigned()))?;
+    Ok(State { segments_check: check, ..state })
+}
+
+fn sum_of(paths: &HashSet<String>) -> u64 {
+    paths.iter().fold(0, |sum, path| sum.wrapping_add(check_of(path)))
 }
 
 fn state(row: &Row<'_>) -> rusqlite::Result<State> {
@@ -87,20 +109,21 @@ fn state(row: &Row<'_>) -> rusqlite::Result<State> {
         exported_record: row.get(3)?,
         books,
         tally,
-        last_cut: row.get(23)?,
-        last_shipment: row.get(24)?,
-        mark_log_bytes: row.get(25)?,
+        last_cut: row.get(24)?,
+        last_shipment: row.get(25)?,
+        mark_log_bytes: row.get(26)?,
+        segments_check: 0,
     })
 }
 
 const SAVE: &str = "insert or replace into state (one, host_id, instance, exported_record, \
     accepted, hot, sealed, delivered, thinned, dropped, damaged, kept, \
     messages_qos0, messages_qos1, messages_qos2, messages_http, readings, records, \
-    rejected, duplicates, ignored, skipped_members, times_replaced) \
+    rejected, duplicates, ignored, skipped_members, times_replaced, segments_check) \
     values (1, :host_id, :instance, :exported_record, \
     :accepted, :hot, :sealed, :delivered, :thinned, :dropped, :damaged, :kept, \
     :messages_qos0, :messages_qos1, :messages_qos2, :messages_http, :readings, :records, \
-    :rejected, :duplicates, :ignored, :skipped_members, :times_replaced)";
+    :rejected, :duplicates, :ignored, :skipped_members, :times_replaced, :segments_check)";
 
 /// Writes the row.
 pub(super) fn save(connection: &Connection, state: &State) -> Result<(), LedgerError> {
@@ -128,6 +151,7 @@ pub(super) fn save(connection: &Connection, state: &State) -> Result<(), LedgerE
         ":ignored": tally.ignored,
         ":skipped_members": tally.skipped_members,
         ":times_replaced": tally.times_replaced,
+        ":segments_check": state.segments_check.cast_signed(),
     })?;
     Ok(())
 }

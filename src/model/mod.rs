@@ -19,6 +19,6 @@ pub use loss::{Loss, LossReason, LossStatus};
 pub use manifest::{MANIFEST_VERSION, Manifest, ManifestFile, Shipment};
 pub use marks::{MarkEvent, MessageDigest, SessionId, SessionMarks, message_digest};
 pub use reading::{Reading, Record, StoredRecord};
-pub use segment::{Cut, CutState, FileKind, SealedCut, Segment, SegmentName};
+pub use segment::{Cut, CutState, FileKind, SealedCut, Segment, SegmentName, check_of, segment_path};
 pub use series::{SeriesKey, SeriesSummary};
 pub use time::{Day, MICROS_PER_DAY, MICROS_PER_SECOND, TimeSource, TimeUnit, Timestamp};

@@ -10,13 +10,13 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::SegmentError;
 use super::verified::Verified;
 use crate::disk;
-use crate::model::{FileKind, SegmentName};
+use crate::model::{FileKind, SegmentName, check_of};
 
 /// Files of one name in quarantine; beyond it the last one is replaced.
 const MAX_NAMESAKES: u32 = 16;
@@ -33,19 +33,38 @@ struct Inner {
     /// Held while a date folder is made for a file, or removed after its last.
     folders: Mutex<()>,
     pins: Mutex<HashMap<SegmentName, usize>>,
-    bytes: AtomicU64,
+    /// Bytes that came less those that went.
+    growth: AtomicI64,
     verified: Verified,
 }
 
 /// What is in the folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// Segments by name, with their sizes in bytes; sorted.
-    pub segments: Vec<(SegmentName, u64)>,
+    /// Segments; sorted.
+    pub segments: Vec<SegmentName>,
     /// Files that were not complete when the process ended.
     pub temporary: Vec<PathBuf>,
     /// What forebay did not put there.
     pub foreign: Vec<PathBuf>,
+}
+
+/// The names in the folder, not taken apart.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// What may be segments.
+    pub(super) segments: Vec<String>,
+    /// As [`Listing`] has them.
+    pub(super) temporary: Vec<PathBuf>,
+    /// As [`Listing`] has them, but for what is named like a segment.
+    pub(super) foreign: Vec<PathBuf>,
+}
+
+impl Names {
+    /// What [`check_of`] adds up to for all of them.
+    pub(super) fn check(&self) -> u64 {
+        self.segments.iter().fold(0, |sum, name| sum.wrapping_add(check_of(name)))
+    }
 }
 
 /// What became of a file that was to be removed.
@@ -94,9 +113,8 @@ impl Temporary {
     /// Gives the file its final name. Durable after [`SegmentDir::sync`].
     pub(super) fn rename(&self) -> Result<(), SegmentError> {
         let target = self.dir.path(&self.name);
-        let bytes = size(&self.path)?;
         fs::rename(&self.path, &target).map_err(|error| SegmentError::io("rename", &self.path, &error))?;
-        self.dir.inner.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.dir.grow(size(&target));
         Ok(())
     }
 }
@@ -125,13 +143,10 @@ impl SegmentDir {
             quarantine,
             folders: Mutex::default(),
             pins: Mutex::default(),
-            bytes: AtomicU64::new(0),
+            growth: AtomicI64::new(0),
             verified: Verified::new(),
         };
-        let dir = Self { inner: Arc::new(inner) };
-        let bytes = dir.list()?.segments.iter().map(|(_, bytes)| bytes).sum();
-        dir.inner.bytes.store(bytes, Ordering::Relaxed);
-        Ok(dir)
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The folder all names are relative to.
@@ -149,9 +164,14 @@ impl SegmentDir {
         &self.inner.verified
     }
 
-    /// Bytes of all segments.
-    pub fn bytes_on_disk(&self) -> u64 {
-        self.inner.bytes.load(Ordering::Relaxed)
+    /// By how many bytes its segments have grown since it was opened. What was there before is for the ledger to say:
+    /// asking each file for its size would slow the start.
+    pub fn growth(&self) -> i64 {
+        self.inner.growth.load(Ordering::Relaxed)
+    }
+
+    fn grow(&self, bytes: i64) {
+        self.inner.growth.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Keeps the files of `names` from being removed while the answer lives.
@@ -175,17 +195,36 @@ impl SegmentDir {
             return Ok(Removal::Pinned);
         }
         let path = self.path(name);
-        let bytes = match size(&path) {
-            Ok(bytes) => bytes,
-            Err(SegmentError::Missing(_)) => return Ok(Removal::Absent),
-            Err(error) => return Err(error),
-        };
+        let bytes = size(&path);
         self.inner.verified.remove(name);
-        fs::remove_file(&path).map_err(|error| SegmentError::io("remove", &path, &error))?;
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removal::Absent),
+            Err(error) => return Err(SegmentError::io("remove", &path, &error)),
+        }
         drop(pins);
-        self.inner.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.grow(-bytes);
         self.leave_folder(name)?;
         Ok(Removal::Removed)
+    }
+
+    /// Whether none of `names` has a file here, also after a power cut.
+    ///
+    /// # Errors
+    /// A folder that can't be looked at or synced.
+    pub fn are_gone(&self, names: &[SegmentName]) -> Result<bool, SegmentError> {
+        for name in names {
+            let path = self.path(name);
+            if path.try_exists().map_err(|error| SegmentError::io("look at", &path, &error))? {
+                return Ok(false);
+            }
+            // Its date folder went with the last file, which made that durable.
+            match sync_folder(disk::folder_of(&path)) {
+                Ok(()) | Err(SegmentError::Missing(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 
     /// Moves the damaged file of `name` to `quarantine/`, with `why` in a text beside it, and says where it is now.
@@ -194,11 +233,10 @@ impl SegmentDir {
     /// A file that is missing or can't be moved.
     pub fn quarantine(&self, name: &SegmentName, why: &str) -> Result<PathBuf, SegmentError> {
         self.inner.verified.remove(name);
-        let path = self.path(name);
-        let bytes = size(&path)?;
-        let target = self.quarantine_path(name);
+        let (path, target) = (self.path(name), self.quarantine_path(name));
+        let bytes = size(&path);
         fs::rename(&path, &target).map_err(|error| SegmentError::io("move to quarantine", &path, &error))?;
-        self.inner.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.grow(-bytes);
         sync_folder(&self.inner.quarantine)?;
         self.leave_folder(name)?;
         if let Err(error) = fs::write(target.with_extension("why.txt"), format!("{name}: {why}\n")) {
@@ -207,33 +245,45 @@ impl SegmentDir {
         Ok(target)
     }
 
-    /// Everything in the folder: names and sizes, no contents.
+    /// Everything in the folder: names, no contents.
     ///
     /// # Errors
     /// A folder that can't be read.
     pub fn list(&self) -> Result<Listing, SegmentError> {
-        let mut listing = Listing::default();
+        let Names { segments: names, temporary, mut foreign } = self.names()?;
+        let mut segments = Vec::new();
+        for name in names {
+            match name.parse() {
+                Ok(segment) => segments.push(segment),
+                Err(_) => foreign.push(self.inner.root.join(name)),
+            }
+        }
+        segments.sort_unstable();
+        Ok(Listing { segments, temporary, foreign })
+    }
+
+    /// The names in the folder: a part of every start, and so not more than that.
+    pub(super) fn names(&self) -> Result<Names, SegmentError> {
+        let mut names = Names::default();
         for kind in [FileKind::Readings, FileKind::Records] {
-            for (folder, folder_name) in entries(&self.inner.root.join(kind.as_str()))? {
-                if !folder.is_dir() {
-                    listing.foreign.push(folder);
+            for (date, is_folder) in entries(&self.inner.root.join(kind.as_str()))? {
+                let folder = self.inner.root.join(kind.as_str()).join(&date);
+                if !is_folder {
+                    names.foreign.push(folder);
                     continue;
                 }
-                for (file, file_name) in entries(&folder)? {
-                    let name = format!("{}/{folder_name}/{file_name}", kind.as_str());
-                    if name.ends_with(disk::TEMP_SUFFIX) {
-                        listing.temporary.push(file);
-                    } else if let Ok(name) = name.parse() {
-                        let bytes = size(&file)?;
-                        listing.segments.push((name, bytes));
+                for (file, _) in entries(&folder)? {
+                    if file.ends_with(".parquet") {
+                        names.segments.push(format!("{}/{date}/{file}", kind.as_str()));
+                    } else if file.ends_with(disk::TEMP_SUFFIX) {
+                        names.temporary.push(folder.join(file));
                     } else {
-                        listing.foreign.push(file);
+                        names.foreign.push(folder.join(file));
                     }
                 }
             }
         }
-        listing.segments.sort_unstable();
-        Ok(listing)
+        Ok(names)
     }
 
     /// Removes a temporary file that an earlier process left.
@@ -284,8 +334,9 @@ impl SegmentDir {
     }
 }
 
-fn size(path: &Path) -> Result<u64, SegmentError> {
-    fs::metadata(path).map(|metadata| metadata.len()).map_err(|error| SegmentError::io("look at", path, &error))
+/// What the file at `path` takes; 0 if it can't be asked.
+fn size(path: &Path) -> i64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len().cast_signed())
 }
 
 /// Makes `folder` for its owner alone, durably, unless it is there.
@@ -301,11 +352,11 @@ fn sync_folder(folder: &Path) -> Result<(), SegmentError> {
     disk::sync_folder(folder).map_err(|error| SegmentError::io("sync", folder, &error))
 }
 
-/// The entries of `folder` with their names as far as they are UTF-8.
-fn entries(folder: &Path) -> Result<Vec<(PathBuf, String)>, SegmentError> {
+/// The names of what is in `folder`, as far as they are UTF-8, and whether each is a folder itself.
+fn entries(folder: &Path) -> Result<Vec<(String, bool)>, SegmentError> {
     let failed = |error: io::Error| SegmentError::io("read", folder, &error);
-    let entry = |entry: io::Result<fs::DirEntry>| entry.map(|entry| (entry.path(), entry.file_name().to_string_lossy().into_owned()));
-    fs::read_dir(folder).map_err(failed)?.map(entry).collect::<Result<_, _>>().map_err(failed)
+    let entry = |entry: fs::DirEntry| Ok((entry.file_name().to_string_lossy().into_owned(), entry.file_type()?.is_dir()));
+    fs::read_dir(folder).map_err(failed)?.map(|found| found.and_then(entry)).collect::<Result<_, _>>().map_err(failed)
 }
 
 #[cfg(test)]
@@ -347,11 +398,8 @@ mod tests {
         let (left, _file) = dir.create(&name(1, 10)).unwrap();
         let foreign = dir.path(&name(1, 9)).with_file_name("notes.txt");
         fs::write(&foreign, "mine").unwrap();
-        let expected =
-            Listing { segments: vec![(name(1, 9), 5), (name(2, 7), 5)], temporary: vec![left.path().to_owned()], foreign: vec![foreign] };
+        let expected = Listing { segments: vec![name(1, 9), name(2, 7)], temporary: vec![left.path().to_owned()], foreign: vec![foreign] };
         assert_eq!(dir.list().unwrap(), expected);
-        assert_eq!(dir.bytes_on_disk(), 10);
-        assert_eq!(SegmentDir::open(scratch.path()).unwrap().bytes_on_disk(), 10);
     }
 
     #[test]
@@ -370,10 +418,12 @@ mod tests {
         let (first, second) = (dir.pin(&[name(1, 1)]), dir.pin(&[name(1, 1)]));
         drop(first);
         assert_eq!(dir.remove(&name(1, 1)).unwrap(), Removal::Pinned);
+        assert!(!dir.are_gone(&[name(1, 1)]).unwrap() && dir.are_gone(&[name(1, 2), name(2, 1)]).unwrap());
+        assert_eq!(dir.growth(), 5);
         drop(second);
         assert_eq!(dir.remove(&name(1, 1)).unwrap(), Removal::Removed);
         assert_eq!(dir.remove(&name(1, 1)).unwrap(), Removal::Absent);
-        assert_eq!(dir.bytes_on_disk(), 0);
+        assert_eq!(dir.growth(), 0);
     }
 
     #[test]
@@ -401,6 +451,6 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(fs::read(&first).unwrap(), b"12345");
         assert!(fs::read_to_string(first.with_extension("why.txt")).unwrap().contains("wrong digest"));
-        assert!(!dir.verified().contains(&name(1, 1)) && dir.bytes_on_disk() == 0);
+        assert!(!dir.verified().contains(&name(1, 1)) && dir.growth() == 0);
     }
 }

@@ -8,17 +8,19 @@
 //! | the same, of a complete cut, where the ledger lost commits | adopted: the cut may be delivered, and keeps its name |
 //! | an unknown file with other rows | the ledger is older than the file: adopted, and a new instance begins |
 //! | an unknown file that does not verify | quarantined |
-//! | a segment without its file, or with one of another size | a loss |
+//! | a segment without its file | a loss |
 //!
 //! A new instance that is due (the ledger lost commits, or is on another host) begins when all of this is done, since it
 //! numbers the journal anew.
 //!
-//! Only names, sizes and the footers of unknown files are read: the backlog does not slow the start.
+//! Only names are looked at, and what they add up to: the backlog does not slow the start. Where that is not what the ledger
+//! says they are compared one by one, and unknown files are read. A file that is not what it was is found by the scrubber.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::panic::catch_unwind;
+use std::path::Path;
 
-use super::directory::{Listing, SegmentDir};
+use super::directory::SegmentDir;
 use super::error::SegmentError;
 use super::inspect::{describe, inspect_file};
 use super::layout::Origin;
@@ -41,7 +43,7 @@ pub struct Recovered {
     pub adopted: u64,
     /// Unknown files set aside.
     pub quarantined: u64,
-    /// Segments of the ledger whose files are missing or of another size.
+    /// Segments of the ledger whose files are missing.
     pub damaged: u64,
 }
 
@@ -54,9 +56,9 @@ pub async fn recover(ledger: &Ledger, dir: &SegmentDir, state: &SealerState) -> 
     let behind = ledger.is_behind().await?;
     let findings = blocking(move || clean(&from, &place, behind)).await?;
     let mut recovered = findings.recovered;
-    for (name, why) in findings.damaged {
+    for name in findings.missing {
         // What the ledger can't take note of now, the scrubber tells it again.
-        condemn(ledger, dir, state, name, why).await?;
+        condemn(ledger, dir, state, name, "its file is missing".to_owned()).await?;
         recovered.damaged += 1;
     }
     adopt(ledger, dir, findings.adopt, &mut recovered).await?;
@@ -90,7 +92,7 @@ async fn adopt(ledger: &Ledger, dir: &SegmentDir, files: Vec<Segment>, recovered
 #[derive(Default)]
 struct Findings {
     recovered: Recovered,
-    damaged: Vec<(SegmentName, String)>,
+    missing: Vec<SegmentName>,
     adopt: Vec<Segment>,
     held: Vec<Segment>,
 }
@@ -105,28 +107,34 @@ enum Verdict {
 }
 
 fn clean(ledger: &Ledger, dir: &SegmentDir, behind: bool) -> Result<Findings, SegmentError> {
-    let Listing { segments: files, temporary, foreign } = dir.list()?;
     let reader = ledger.reader()?;
-    let mut known: HashMap<SegmentName, u64> = reader.segments()?.into_iter().map(|segment| (segment.name, segment.bytes)).collect();
+    let names = dir.names()?;
     let instance = ledger.identity().instance;
     let mut findings = Findings::default();
-    for path in &temporary {
+    for path in &names.temporary {
         dir.remove_temporary(path)?;
         findings.recovered.temporary += 1;
     }
-    for path in &foreign {
-        tracing::warn!(path = %path.display(), "not forebay's own, and left alone");
+    names.foreign.iter().for_each(|path| leave_alone(path));
+    if names.check() == reader.segments_check()? {
+        return Ok(findings);
     }
-    for (name, bytes) in files {
-        match known.remove(&name) {
-            Some(expected) if expected == bytes => {}
-            Some(expected) => findings.damaged.push((name, format!("it has {bytes} bytes instead of {expected}"))),
-            None => settle(judge(&reader, dir, &instance, &name)?, dir, &name, &mut findings)?,
+    let (known, found): (_, HashSet<String>) = (reader.segment_paths()?, names.segments.into_iter().collect());
+    let mut unknown: Vec<_> = found.difference(&known).collect();
+    unknown.sort_unstable();
+    for name in unknown {
+        match name.parse() {
+            Ok(name) => settle(judge(&reader, dir, &instance, &name)?, dir, &name, &mut findings)?,
+            Err(_) => leave_alone(&dir.root().join(name)),
         }
     }
-    findings.damaged.extend(known.into_keys().map(|name| (name, "its file is missing".to_owned())));
+    findings.missing = known.difference(&found).filter_map(|name| name.parse().ok()).collect();
     settle_held(dir, behind, &mut findings)?;
     Ok(findings)
+}
+
+fn leave_alone(path: &Path) {
+    tracing::warn!(path = %path.display(), "not forebay's own, and left alone");
 }
 
 fn settle(verdict: Verdict, dir: &SegmentDir, name: &SegmentName, findings: &mut Findings) -> Result<(), SegmentError> {

@@ -7,6 +7,9 @@ use super::page::{EngineState, Reason, State};
 use super::pulse::STALL_LIMIT;
 use crate::model::Books;
 
+/// Quarantine may take this part of the cap before a person is asked to look.
+const QUARANTINE_PART: u64 = 20;
+
 /// What the judgement looks at beside [`Now`].
 #[derive(Debug, Clone, Copy)]
 pub struct Signs {
@@ -16,8 +19,8 @@ pub struct Signs {
     pub stalled: Duration,
     /// Free on the data folder's file system.
     pub disk_free_bytes: u64,
-    /// What should stay free there.
-    pub min_free_bytes: u64,
+    /// `retention.cap`.
+    pub cap_bytes: u64,
     /// Files that failed their checksum and wait for a person.
     pub damaged_files: usize,
 }
@@ -41,13 +44,18 @@ pub fn judge(now: &Now, signs: &Signs) -> (State, Vec<Reason>) {
         reasons.push(Reason::failing("books", "the books do not balance; please report this"));
     }
     reasons.extend(stall(signs.stalled));
-    if signs.disk_free_bytes < signs.min_free_bytes {
-        let (free, wanted) = (signs.disk_free_bytes >> 20, signs.min_free_bytes >> 20);
+    if signs.disk_free_bytes < now.room.min_free_bytes {
+        let (free, wanted) = (signs.disk_free_bytes >> 20, now.room.min_free_bytes >> 20);
         reasons.push(Reason::degraded("disk_low", format!("{free} MiB are free on the disk, {wanted} MiB should be")));
     }
     if signs.damaged_files > 0 {
         let count = signs.damaged_files;
         reasons.push(Reason::degraded("damaged_files", format!("{count} damaged segments are in quarantine; see the losses")));
+    }
+    if now.room.quarantine_bytes > signs.cap_bytes / QUARANTINE_PART {
+        let taken = now.room.quarantine_bytes >> 20;
+        reasons
+            .push(Reason::degraded("quarantine", format!("quarantine takes {taken} MiB of the cap; look at it and remove what you can")));
     }
     if now.engine.state == EngineState::Restarting {
         let restarts = now.engine.restarts;
@@ -60,10 +68,10 @@ pub fn judge(now: &Now, signs: &Signs) -> (State, Vec<Reason>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{EnginePage, LinkNow, LinkState};
+    use crate::status::{EnginePage, LinkNow, LinkState, RoomNow};
 
     fn well() -> Signs {
-        Signs { books: Books::default(), stalled: Duration::ZERO, disk_free_bytes: 2 << 30, min_free_bytes: 1 << 28, damaged_files: 0 }
+        Signs { books: Books::default(), stalled: Duration::ZERO, disk_free_bytes: 2 << 30, cap_bytes: 1 << 30, damaged_files: 0 }
     }
 
     #[test]
@@ -75,14 +83,15 @@ mod tests {
     #[test]
     fn each_sign_has_its_reason_and_the_worst_one_names_the_state() {
         let restarting = EnginePage { state: EngineState::Restarting, ..EnginePage::default() };
-        let now = Now { engine: restarting, troubles: vec![Reason::degraded("subscription", "refused")], ..Now::default() };
+        let room = RoomNow { disk_bytes: 60 << 20, quarantine_bytes: 52 << 20, min_free_bytes: 1 << 28 };
+        let now = Now { engine: restarting, room, troubles: vec![Reason::degraded("subscription", "refused")], ..Now::default() };
         let mut signs = Signs { disk_free_bytes: 1, damaged_files: 2, ..well() };
         let codes = |signs: &Signs| judge(&now, signs).1.into_iter().map(|reason| reason.code).collect::<Vec<_>>();
-        assert_eq!(codes(&signs), ["subscription", "disk_low", "damaged_files", "engine"]);
+        assert_eq!(codes(&signs), ["subscription", "disk_low", "damaged_files", "quarantine", "engine"]);
         assert_eq!(judge(&now, &signs).0, State::Degraded);
         signs.stalled = STALL_LIMIT;
         signs.books.accepted = 1;
-        assert_eq!(codes(&signs), ["subscription", "books", "stalled", "disk_low", "damaged_files", "engine"]);
+        assert_eq!(codes(&signs), ["subscription", "books", "stalled", "disk_low", "damaged_files", "quarantine", "engine"]);
         assert_eq!(judge(&now, &signs).0, State::Failing);
         assert_eq!(vital(&now, signs.stalled).into_iter().map(|reason| reason.code).collect::<Vec<_>>(), ["stalled"]);
         assert_eq!(vital(&now, Duration::ZERO), []);

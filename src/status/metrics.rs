@@ -52,6 +52,9 @@ fn ingest(text: &mut Text, status: &Status) {
     text.counter("forebay_ingest_skipped_members_total", "Members skipped alone inside good messages.", page.skipped_members);
     text.counter("forebay_ingest_times_replaced_total", "Implausible times replaced by the arrival.", page.times_replaced);
     text.counter("forebay_ingest_refused_total", "QoS 0 messages not taken under pressure, since the start.", page.refused_under_pressure);
+    text.gauge("forebay_listener_connections", "Sensors connected to the listener.", page.connections);
+    text.counter("forebay_listener_refused_total", "Connections the listener refused, since the start.", page.connections_refused);
+    text.counter("forebay_listener_handshakes_failed_total", "TLS handshakes that failed, since the start.", page.handshakes_failed);
     text.gauge("forebay_ingest_waiting_deliveries", "Deliveries that wait for their commit.", page.waiting);
     text.gauge("forebay_ingest_series", "Known series.", page.series);
     text.gauge_if("forebay_ingest_last_arrival_timestamp_seconds", "When the last message arrived.", page.last_arrival.map(unix_seconds));

@@ -20,8 +20,7 @@ pub mod systemd;
 mod tests;
 
 pub use health::{Signs, judge, vital};
-pub use machine::Machine;
-pub use now::{IngestNow, LinkNow, Now};
+pub use now::{IngestNow, LinkNow, Now, RoomNow};
 pub use page::{
     BooksPage, BufferPage, ClockPage, EnginePage, EngineState, FlashPage, IngestPage, LinkPage, LinkState, Listeners, ProcessPage, Reason,
     State, Status,

@@ -13,6 +13,8 @@ pub struct Now {
     pub ingest: IngestNow,
     /// Uploader.
     pub link: LinkNow,
+    /// Retention.
+    pub room: RoomNow,
     /// Engine.
     pub engine: EnginePage,
     /// Addresses really bound.
@@ -46,6 +48,23 @@ pub struct IngestNow {
     pub refused_under_pressure: u64,
     /// Why the newest rejected message was rejected; since the start.
     pub last_reject: Option<String>,
+    /// Sensors connected to the listener.
+    pub connections: u64,
+    /// Connections the listener refused; since the start.
+    pub connections_refused: u64,
+    /// TLS handshakes of the listener that failed; since the start.
+    pub handshakes_failed: u64,
+}
+
+/// What retention knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RoomNow {
+    /// Bytes that everything in the data folder takes.
+    pub disk_bytes: u64,
+    /// Of these, what is in quarantine.
+    pub quarantine_bytes: u64,
+    /// What should stay free on its file system.
+    pub min_free_bytes: u64,
 }
 
 /// What the uploader knows.

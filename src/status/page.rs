@@ -120,6 +120,12 @@ pub struct IngestPage {
     pub times_replaced: u64,
     /// QoS 0 messages not taken because too much was waiting; since the start.
     pub refused_under_pressure: u64,
+    /// Sensors connected to the listener.
+    pub connections: u64,
+    /// Connections the listener refused: too many, or not let in; since the start.
+    pub connections_refused: u64,
+    /// TLS handshakes of the listener that failed; since the start.
+    pub handshakes_failed: u64,
     /// Over the last seconds.
     pub readings_per_s: f64,
     /// Deliveries that wait for their commit.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::health::{Signs, judge};
-use super::machine::{self, Machine};
+use super::machine;
 use super::now::Now;
 use super::page::{BufferPage, ClockPage, FlashPage, IngestPage, LinkPage, LinkState, ProcessPage, Status};
 use super::pulse::PulseWatch;
@@ -35,11 +35,10 @@ impl StatusError {
 pub struct Sources {
     gateway: String,
     cap_bytes: u64,
-    min_free_bytes: u64,
     started: Instant,
     ledger: Ledger,
     clock: SharedClock,
-    machine: Machine,
+    data_dir: PathBuf,
     pulse: Mutex<PulseWatch>,
     now: Box<dyn Fn() -> Now + Send + Sync>,
 }
@@ -53,8 +52,6 @@ pub struct Frame {
     pub data_dir: PathBuf,
     /// `retention.cap`.
     pub cap_bytes: u64,
-    /// `retention.min_free`.
-    pub min_free_bytes: u64,
 }
 
 impl Sources {
@@ -64,11 +61,10 @@ impl Sources {
         Self {
             gateway: frame.gateway,
             cap_bytes: frame.cap_bytes,
-            min_free_bytes: frame.min_free_bytes,
             started,
             ledger,
             clock,
-            machine: Machine::new(frame.data_dir),
+            data_dir: frame.data_dir,
             pulse: Mutex::new(PulseWatch::new(started)),
             now: Box::new(now),
         }
@@ -90,10 +86,8 @@ impl Sources {
             uptime: self.started.elapsed(),
             stalled,
             cap_bytes: self.cap_bytes,
-            min_free_bytes: self.min_free_bytes,
-            disk_bytes: self.machine.disk_bytes(),
-            disk_free_bytes: self.machine.disk_free_bytes(),
-            damaged_files: self.machine.damaged_files(),
+            disk_free_bytes: machine::disk_free_bytes(&self.data_dir),
+            damaged_files: machine::damaged_files(&self.data_dir),
             rss_bytes: machine::rss_bytes(),
             written_bytes: machine::written_bytes(),
             clock_synchronized: self.clock.synchronised(),
@@ -149,10 +143,6 @@ pub struct Surroundings {
     pub stalled: Duration,
     /// The limit of the data folder.
     pub cap_bytes: u64,
-    /// What should stay free on its file system.
-    pub min_free_bytes: u64,
-    /// What the data folder takes.
-    pub disk_bytes: u64,
     /// What is free on its file system.
     pub disk_free_bytes: u64,
     /// Files that failed their checksum.
@@ -184,7 +174,7 @@ pub fn assemble(facts: &LedgerFacts, now: &Now, around: Surroundings) -> Status 
             books: facts.books,
             stalled: around.stalled,
             disk_free_bytes: around.disk_free_bytes,
-            min_free_bytes: around.min_free_bytes,
+            cap_bytes: around.cap_bytes,
             damaged_files: around.damaged_files,
         },
     );
@@ -195,7 +185,7 @@ pub fn assemble(facts: &LedgerFacts, now: &Now, around: Surroundings) -> Status 
         state,
         reasons,
         ingest: ingest_page(facts, now),
-        buffer: buffer_page(facts, &around),
+        buffer: buffer_page(facts, now, &around),
         link: link_page(facts, now),
         books: facts.books.into(),
         engine: now.engine.clone(),
@@ -219,6 +209,9 @@ fn ingest_page(facts: &LedgerFacts, now: &Now) -> IngestPage {
         records: tally.records,
         rejected: tally.rejected,
         last_reject: now.ingest.last_reject.clone(),
+        connections: now.ingest.connections,
+        connections_refused: now.ingest.connections_refused,
+        handshakes_failed: now.ingest.handshakes_failed,
         duplicates: tally.duplicates,
         ignored: tally.ignored,
         skipped_members: tally.skipped_members,
@@ -233,14 +226,14 @@ fn ingest_page(facts: &LedgerFacts, now: &Now) -> IngestPage {
     }
 }
 
-fn buffer_page(facts: &LedgerFacts, around: &Surroundings) -> BufferPage {
+fn buffer_page(facts: &LedgerFacts, now: &Now, around: &Surroundings) -> BufferPage {
     BufferPage {
         hot_readings: facts.books.hot,
         segments: facts.segments,
         undelivered_readings: facts.books.hot + facts.backlog.readings,
         undelivered_bytes: facts.backlog.bytes,
         oldest_undelivered: [facts.backlog.oldest, facts.oldest_hot].into_iter().flatten().min(),
-        disk_bytes: around.disk_bytes,
+        disk_bytes: now.room.disk_bytes,
         cap_bytes: around.cap_bytes,
         disk_free_bytes: around.disk_free_bytes,
     }

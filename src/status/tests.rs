@@ -26,6 +26,9 @@ fn example() -> (LedgerFacts, Now, Surroundings) {
             commit_p50: Duration::from_millis(4),
             commit_p99: Duration::from_millis(30),
             last_reject: Some("the payload is not JSON".to_owned()),
+            connections: 3,
+            connections_refused: 2,
+            handshakes_failed: 1,
             ..IngestNow::default()
         },
         link: LinkNow {
@@ -37,6 +40,7 @@ fn example() -> (LedgerFacts, Now, Surroundings) {
         },
         engine: EnginePage { state: EngineState::Ready, last_seq: 1_000, segments: 12, ..EnginePage::default() },
         listeners: Listeners { mqtt: vec!["127.0.0.1:1884".to_owned()], ..Listeners::default() },
+        room: RoomNow { disk_bytes: 1 << 20, ..RoomNow::default() },
         ready: true,
         ..Now::default()
     };
@@ -44,7 +48,6 @@ fn example() -> (LedgerFacts, Now, Surroundings) {
         gateway: "gw-1".to_owned(),
         uptime: Duration::from_millis(12_300),
         cap_bytes: 1 << 30,
-        disk_bytes: 1 << 20,
         disk_free_bytes: 8 << 30,
         rss_bytes: 30 << 20,
         written_bytes: 50_000,

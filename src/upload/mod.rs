@@ -8,7 +8,8 @@
 //! On failure: the shipment stays in the ledger and is taken up again, after a pause or a restart, byte by byte the same.
 //!
 //! The way of a shipment: [`Uploader`] is the worker with the link's modes, `staging` chooses and builds, `shipping`
-//! takes a shipment through its steps, [`Upstream`] is the seam to where it goes. [`verify()`] reads a lake.
+//! takes a shipment through its steps, `reconcile` recognises what an earlier ledger delivered, [`Upstream`] is the seam to where it goes: a folder in `file`, S3 and collectors in
+//! `remote`. [`verify()`] reads a lake.
 //!
 //! [`SegmentDir`]: crate::segment::SegmentDir
 
@@ -17,6 +18,8 @@ mod file;
 mod key;
 mod link;
 mod pace;
+mod reconcile;
+mod remote;
 mod shipping;
 mod staging;
 mod uploader;

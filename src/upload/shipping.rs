@@ -6,7 +6,8 @@
 //! On failure: an error, and the shipment stays open in the ledger. Two ends are not errors. A file that is damaged
 //! after the manifest was recorded can't be delivered as promised: once it is sure that neither it nor the manifest is
 //! upstream, the shipment is abandoned and the damage becomes a loss. A name taken by other bytes can never be
-//! delivered: the shipment is set aside with its instance, and a new instance begins if it was the current one.
+//! delivered: unless an earlier ledger of ours took it (`reconcile`), the shipment is set aside with its instance, and a
+//! new instance begins if it was the current one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +45,7 @@ enum Found {
 }
 
 /// Longest wait for an answer to anything small, and for the first byte of anything large.
-const ANSWER_TIME: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(60) };
+pub(super) const ANSWER_TIME: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(60) };
 
 /// The slowest link that still counts as one: bytes a second below which a put is given up.
 const SLOWEST_BYTES_PER_S: u64 = 2048;
@@ -63,7 +64,11 @@ impl Inner {
             },
         };
         match self.ship(&shipment).await {
-            Err(UploadError::Upstream(UpstreamError::Conflict { key, found })) => self.set_aside(&shipment, &key, found).await?,
+            Err(UploadError::Upstream(UpstreamError::Conflict { key, found })) => {
+                if !self.recognise(&shipment, &key, found).await? {
+                    self.set_aside(&shipment, &key, found).await?;
+                }
+            }
             other => other?,
         }
         Ok(Shipped::One)
@@ -220,7 +225,7 @@ fn local_names(manifest: &Manifest) -> Result<Vec<SegmentName>, UploadError> {
 }
 
 /// Waits for an answer; silence leaves open whether it was done.
-async fn within<T>(deadline: Duration, answer: impl Future<Output = Result<T, UpstreamError>>) -> Result<T, UploadError> {
+pub(super) async fn within<T>(deadline: Duration, answer: impl Future<Output = Result<T, UpstreamError>>) -> Result<T, UploadError> {
     let silence = |_| UpstreamError::Ambiguous(format!("none within {deadline:?}"));
     Ok(tokio::time::timeout(deadline, answer).await.map_err(silence)??)
 }

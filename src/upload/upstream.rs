@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 use super::UploadError;
 use super::file::FileUpstream;
 use super::pace::Pace;
+use super::remote::Remote;
 use crate::config;
 use crate::model::Digest;
 
@@ -137,27 +138,32 @@ pub trait Upstream: Send + Sync {
     fn describe(&self) -> String;
 }
 
-/// The upstream that `settings` name: `file:///path`, or a plain absolute or relative path. It keeps to the rate limit.
+/// The upstream that `settings` name: `file:///path` or a plain path, `s3://bucket/prefix`, `https://host/path`. It keeps to
+/// the rate limit.
 ///
 /// # Errors
 /// [`UploadError::Config`].
 pub fn open(settings: &config::Upstream) -> Result<Arc<dyn Upstream>, UploadError> {
     let pace = Arc::new(Pace::new(settings.rate_limit.0));
-    let root = local_path(&settings.url)?;
-    Ok(Arc::new(FileUpstream::new(root, pace)))
+    Ok(match settings.url.split_once(':') {
+        Some(("s3", _)) => Arc::new(Remote::s3(settings, pace)?),
+        Some(("https" | "http", _)) => Arc::new(Remote::collector(settings, pace)?),
+        _ => Arc::new(FileUpstream::new(local_path(&settings.url)?, pace)),
+    })
 }
 
 /// The folder that `url` means.
 pub(super) fn local_path(url: &str) -> Result<PathBuf, UploadError> {
     let config = |rule: &str| Err(UploadError::Config(format!("upstream \"{url}\": {rule}")));
     let path = match url.split_once(':') {
-        Some(("s3" | "https" | "http", _)) => return config("s3: and https: come with a later version; use file:///path"),
         Some(("file", rest)) => match rest.strip_prefix("//") {
             Some(path) if path.starts_with('/') => path,
             Some(path) => path.strip_prefix("localhost").filter(|path| path.starts_with('/')).unwrap_or_default(),
             None => rest,
         },
-        Some((scheme, rest)) if rest.starts_with("//") => return config(&format!("\"{scheme}:\" is not known; use file:///path")),
+        Some((scheme, rest)) if rest.starts_with("//") => {
+            return config(&format!("\"{scheme}:\" is none of file:///path, s3://bucket/prefix and https://host/path"));
+        }
         _ => url,
     };
     if path.is_empty() { config("it names no folder; write it like file:///path") } else { Ok(PathBuf::from(path)) }
@@ -183,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_is_no_folder_is_a_configuration_error_that_says_what_to_write() {
-        for url in ["", "file:", "file://", "file://host/share", "s3://bucket/x", "https://host/x", "ftp://host/x"] {
+        for url in ["", "file:", "file://", "file://host/share", "ftp://host/x"] {
             let error = local_path(url).unwrap_err();
             assert_eq!(error.kind(), crate::error::ErrorKind::Config);
             assert!(error.to_string().contains("file:///path"), "{error}");

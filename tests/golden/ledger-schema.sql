@@ -1,4 +1,4 @@
--- user_version 2
+-- user_version 3
 CREATE TABLE instances (
     id integer primary key,
     name text not null unique,
@@ -31,7 +31,7 @@ CREATE TABLE state (
     ignored integer not null,
     skipped_members integer not null,
     times_replaced integer not null
-) strict;
+, segments_check integer) strict;
 CREATE TABLE journal (
     first_seq integer primary key,
     readings integer not null,

@@ -6,6 +6,7 @@ mod crash_points;
 mod faults;
 mod files;
 mod redelivery;
+mod retention;
 mod sql;
 mod story;
 mod support;

@@ -22,7 +22,8 @@ const FENCES: [(&str, &[&str]); 9] = [
 
 /// Rooms in the order of the data path: a room imports those before it, never those after. What is no room (the clock, the
 /// disk ...) is the base below them: it imports `model` and no other room.
-const PATH: [&str; 12] = ["model", "config", "ledger", "ingest", "segment", "upload", "engine", "range", "status", "api", "daemon", "cli"];
+const PATH: [&str; 13] =
+    ["model", "config", "ledger", "ingest", "segment", "upload", "retention", "engine", "range", "status", "api", "daemon", "cli"];
 
 /// What must not stand in the sources: leftovers, and names that place nothing.
 const BANNED: [&str; 6] = ["todo!(", "unimplemented!(", "FIXME", "XXX", "dbg!(", "HACK"];

@@ -24,6 +24,7 @@ use crate::ingest::{Admitted, Content, Intake, Latest, Outcome};
 use crate::ledger::{Ledger, Open};
 use crate::model::{Batch, Shipment, Tally, Timestamp};
 use crate::segment::{Sealer, SealerState, SegmentDir};
+use crate::space::Space;
 use crate::status::{Frame, LinkState, Now, Sources};
 
 pub struct House {
@@ -57,7 +58,7 @@ impl House {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("forebay.sock");
         let token_file = token.map(|token| {
-            std::fs::write(folder.path().join("token"), token).unwrap();
+            crate::disk::write_atomically(&folder.path().join("token"), token.as_bytes()).unwrap();
             folder.path().join("token")
         });
         let data_dir = folder.path().join("data");
@@ -78,7 +79,7 @@ impl House {
         let mut now = Now { ready: true, ..Now::default() };
         now.link.state = LinkState::Offline;
         let now = Arc::new(Mutex::new(now));
-        let frame = Frame { gateway: "gw".to_owned(), data_dir, cap_bytes: 1 << 30, min_free_bytes: 0 };
+        let frame = Frame { gateway: "gw".to_owned(), data_dir, cap_bytes: 1 << 30 };
         let shared = Arc::clone(&now);
         let sources = Arc::new(Sources::new(frame, ledger.clone(), Arc::clone(&clock), move || shared.lock().unwrap().clone()));
 
@@ -86,7 +87,7 @@ impl House {
         let bound = bind(&settings).await.unwrap();
         let address = bound.addresses()[0];
         let (desk, engine) = (Desk::new(intake), Arc::new(Canned));
-        let importer = Importer::new(ledger.clone(), Arc::clone(&latest), Arc::clone(&clock), 1_000_000);
+        let importer = Importer::new(ledger.clone(), Arc::clone(&latest), Arc::clone(&clock), Space::default(), 1_000_000);
         let doors = Doors { sources, ledger: ledger.clone(), dir, latest, desk, importer, clock, sealer, uploader: None, engine };
         let served = serve(bound, doors, stop.clone());
         let doors = Some(tokio::spawn(async move { served.await.unwrap() }));

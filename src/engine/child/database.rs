@@ -2,7 +2,7 @@
 
 use duckdb::{Config, Connection};
 
-use super::ChildError;
+use super::{ChildError, SqlLayer};
 use crate::engine::protocol::{Opening, SmallTable};
 
 /// Tables and macros. What queries see is in `main`, what it is made of in `internal`.
@@ -89,18 +89,26 @@ const LOCKED: [(&str, &str); 5] = [
 /// DuckDB in memory.
 pub struct Database {
     first: Connection,
+    sql_layer: SqlLayer,
 }
 
 impl Database {
     /// Opens DuckDB, which may read the current folder (that of the segments) and nothing else, and can't be told to do
     /// more.
-    pub fn open(opening: &Opening) -> Result<Self, ChildError> {
+    pub fn open(opening: &Opening, sql_layer: SqlLayer) -> Result<Self, ChildError> {
         let first = settings(opening).and_then(Connection::open_in_memory_with_flags).map_err(failed("opening"))?;
         let tables = [SmallTable::SealedSeries, SmallTable::Records, SmallTable::Losses].map(create).join("; ");
         let schema = [SCHEMA, &tables, ";", SERIES, &readings_view(&[])].concat();
         first.execute_batch(&schema).map_err(failed("making its tables"))?;
-        lock(&first)?;
-        Ok(Self { first })
+        if sql_layer == SqlLayer::On {
+            lock(&first)?;
+        }
+        Ok(Self { first, sql_layer })
+    }
+
+    /// What stands before a query.
+    pub fn sql_layer(&self) -> SqlLayer {
+        self.sql_layer
     }
 
     /// Another connection.

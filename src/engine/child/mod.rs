@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use self::control::{Control, Events};
 use self::database::Database;
+pub(super) use self::isolation::Isolation;
 use self::store::Store;
 use super::protocol::{Event, ToEngine};
 
@@ -40,11 +41,30 @@ enum ChildError {
     Order(&'static str),
 }
 
+/// Whether SQL is judged, nested and read only, and DuckDB locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SqlLayer {
+    On,
+    /// What the system's own layers hold by themselves.
+    #[cfg(test)]
+    Off,
+}
+
 /// `forebay engine`: obeys the daemon on standard input until it is gone. Call it before any thread is started.
 pub fn child_main() -> ExitCode {
+    run(SqlLayer::On)
+}
+
+/// The same for a test, with nothing but the system's own layers.
+#[cfg(test)]
+pub fn child_without_sql_layer() -> ExitCode {
+    run(SqlLayer::Off)
+}
+
+fn run(sql_layer: SqlLayer) -> ExitCode {
     isolation::close_what_was_inherited();
     isolation::leave_the_end_to_the_daemon();
-    match Control::inherited().map_err(ChildError::from).and_then(obey) {
+    match Control::inherited().map_err(ChildError::from).and_then(|control| obey(control, sql_layer)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("forebay engine: {error}");
@@ -53,22 +73,22 @@ pub fn child_main() -> ExitCode {
     }
 }
 
-fn obey(mut control: Control) -> Result<(), ChildError> {
+fn obey(mut control: Control, sql_layer: SqlLayer) -> Result<(), ChildError> {
+    let isolation = Isolation::begin()?;
     isolation::end_with_the_daemon(&control)?;
     let events = control.events()?;
-    serve(&mut control, &events).inspect_err(|error| {
+    serve(&mut control, &events, isolation, sql_layer).inspect_err(|error| {
         // Where the daemon is gone there is nobody to tell.
         let _ = events.send(&Event::Failed { message: error.to_string() });
     })
 }
 
-fn serve(control: &mut Control, events: &Events) -> Result<(), ChildError> {
+fn serve(control: &mut Control, events: &Events, isolation: Isolation, sql_layer: SqlLayer) -> Result<(), ChildError> {
     let Some((ToEngine::Open(opening), _)) = control.next()? else {
         return Err(ChildError::Order("the first order is not to open"));
     };
-    let database = Database::open(&opening)?;
-    let isolation = isolation::limit(opening.memory_bytes)?;
-    events.send(&Event::Opened { isolation })?;
+    let database = Database::open(&opening, sql_layer)?;
+    events.send(&Event::Opened { isolation: isolation.complete(opening.memory_bytes)? })?;
     let mut store = Store::new(database.connect()?);
     while let Some((order, body)) = control.next()? {
         match order {

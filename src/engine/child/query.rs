@@ -10,6 +10,7 @@ use std::time::Duration;
 use arrow::error::ArrowError;
 use duckdb::Connection;
 
+use super::SqlLayer;
 use super::control::Events;
 use super::database::Database;
 use super::guard::Guard;
@@ -27,13 +28,13 @@ const PIECE_BYTES: usize = 64 << 10;
 
 /// Begins a query. The state it sees is taken here, before the next order is obeyed; the answer comes on `answer_on`.
 pub fn begin(database: &Database, ask: Ask, answer_on: OwnedFd, events: Events) {
-    let id = ask.id;
+    let (id, sql_layer) = (ask.id, database.sql_layer());
     let socket = UnixStream::from(answer_on);
     let begun = snapshot(database).and_then(|connection| {
         let socket = socket.try_clone().map_err(|error| internal(format!("no descriptor is left: {error}")))?;
         let events = events.clone();
         let work = move || {
-            run(&connection, &ask, &socket);
+            run(&connection, &ask, &socket, sql_layer);
             // Before the word, which frees the place of this query.
             drop((connection, socket));
             let _ = events.send(&Event::Finished { id });
@@ -51,15 +52,16 @@ pub fn begin(database: &Database, ask: Ask, answer_on: OwnedFd, events: Events) 
 /// A connection that will go on seeing the state of now: DuckDB begins a transaction at its first look at a table.
 fn snapshot(database: &Database) -> Result<Connection, Failure> {
     let connection = database.connect().map_err(|error| internal(error.to_string()))?;
+    let reading = if database.sql_layer() == SqlLayer::On { "begin transaction read only" } else { "begin transaction" };
     let begin = || {
-        connection.execute_batch("begin transaction read only")?;
+        connection.execute_batch(reading)?;
         connection.query_row("select accepted from books", [], |row| row.get::<_, i64>(0))
     };
     begin().map_err(|error| failure_of(&error))?;
     Ok(connection)
 }
 
-fn run(connection: &Connection, ask: &Ask, socket: &UnixStream) {
+fn run(connection: &Connection, ask: &Ask, socket: &UnixStream, sql_layer: SqlLayer) {
     let limit = Duration::from_millis(ask.deadline_ms.saturating_sub(monotonic_ms()));
     let guard = match Guard::set(connection.interrupt_handle(), socket, limit) {
         Ok(guard) => guard,
@@ -68,7 +70,7 @@ fn run(connection: &Connection, ask: &Ask, socket: &UnixStream) {
             return;
         }
     };
-    let outcome = catch_unwind(AssertUnwindSafe(|| answer(connection, ask, socket)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| answer(connection, ask, socket, sql_layer)));
     let outcome = outcome.unwrap_or_else(|_| Err(internal("a query panicked".to_owned())));
     let last = match outcome {
         Ok(rows) => Piece::Done { rows },
@@ -79,12 +81,9 @@ fn run(connection: &Connection, ask: &Ask, socket: &UnixStream) {
     guard.lift(socket);
 }
 
-fn answer(connection: &Connection, ask: &Ask, socket: &UnixStream) -> Result<u64, Failure> {
-    pass_the_gate(connection, &ask.sql)?;
-    let nested = sql::nest(&ask.sql, ask.max_rows);
-    // `prepare` would run all but the last of several statements.
-    pass_the_gate(connection, &nested)?;
-    let mut statement = connection.prepare(&nested).map_err(|error| failure_of(&error))?;
+fn answer(connection: &Connection, ask: &Ask, socket: &UnixStream, sql_layer: SqlLayer) -> Result<u64, Failure> {
+    let statement = if sql_layer == SqlLayer::On { statement_of(connection, ask)? } else { ask.sql.clone() };
+    let mut statement = connection.prepare(&statement).map_err(|error| failure_of(&error))?;
     let batches = statement.stream_arrow([]).map_err(|error| failure_of(&error))?;
     let mut writer = AnswerWriter::begin(ask.format, Pieces::new(socket), &batches.get_schema()).map_err(unwritable)?;
     for batch in batches {
@@ -93,6 +92,14 @@ fn answer(connection: &Connection, ask: &Ask, socket: &UnixStream) -> Result<u64
     let (mut pieces, rows) = writer.finish().map_err(unwritable)?;
     pieces.flush().map_err(|error| internal(error.to_string()))?;
     Ok(rows)
+}
+
+/// The statement that runs, judged as the user wrote it and as it runs: to prepare several would run all but the last.
+fn statement_of(connection: &Connection, ask: &Ask) -> Result<String, Failure> {
+    pass_the_gate(connection, &ask.sql)?;
+    let nested = sql::nest(&ask.sql, ask.max_rows);
+    pass_the_gate(connection, &nested)?;
+    Ok(nested)
 }
 
 fn pass_the_gate(connection: &Connection, text: &str) -> Result<(), Failure> {

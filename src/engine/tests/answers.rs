@@ -22,7 +22,7 @@ async fn what_was_committed_before_a_query_is_in_its_answer() {
     let report = handle.state().report();
     assert_eq!((report.state, report.restarts, report.last_seq), (Phase::Ready, 0, 210));
     assert!(report.segments >= 3 && report.rss_bytes > 1 << 20, "{report:?}");
-    assert_eq!(report.isolation, ["rlimit"]);
+    assert!(report.isolation.iter().any(|layer| layer == "rlimit"), "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

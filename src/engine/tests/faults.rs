@@ -7,14 +7,14 @@ use crate::config::ByteSize;
 use crate::error::ErrorKind;
 
 /// The one child of this process that is this program running an engine for `bench`: its folder says so.
-fn engine_of(bench: &Bench) -> u32 {
+pub fn engine_of(bench: &Bench) -> u32 {
     let root = bench.dir.root().canonicalize().unwrap();
     let processes = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let mut engines = processes.filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder == root));
     engines.next().expect("an engine runs")
 }
 
-fn kill(pid: u32) {
+pub fn kill(pid: u32) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
@@ -136,7 +136,7 @@ async fn a_segment_that_vanished_or_changed_is_named() {
     }
     assert_eq!(numbers(&handle, "select count(*) from readings").await, [300]);
     let segments = bench.dir.list().unwrap().segments;
-    let name = segments[1].0.to_string();
+    let name = segments[1].to_string();
     fs::remove_file(bench.dir.root().join(&name)).unwrap();
     let error = ask(&handle, "select sum(value) from readings", Format::Csv).await.unwrap_err();
     assert!(matches!(&error, QueryError::Segment(message) if message.contains(&name)), "{error:?}");

@@ -1,8 +1,11 @@
 //! The engine for real: a child process with DuckDB, fed from a real ledger and real segments.
 
 mod answers;
-mod denied;
+mod attacks;
+
 mod faults;
+mod isolation;
+mod words;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,8 +30,14 @@ fn child() {
     child_main();
 }
 
-fn program() -> Program {
-    let args = ["engine::tests::child", "--exact", "--ignored", "--nocapture"].map(Into::into).to_vec();
+#[test]
+#[ignore = "as above"]
+fn child_without_sql_layer() {
+    super::child::child_without_sql_layer();
+}
+
+fn program(child: &str) -> Program {
+    let args = [child, "--exact", "--ignored", "--nocapture"].map(Into::into).to_vec();
     Program { path: std::env::current_exe().unwrap(), args }
 }
 
@@ -62,7 +71,11 @@ impl Bench {
     }
 
     fn start(&self, settings: &config::Engine) -> EngineHandle {
-        let (engine, handle) = Engine::new(settings, self.ledger.clone(), self.dir.clone(), Arc::default(), program());
+        self.start_program(settings, program("engine::tests::child"))
+    }
+
+    fn start_program(&self, settings: &config::Engine, program: Program) -> EngineHandle {
+        let (engine, handle) = Engine::new(settings, self.ledger.clone(), self.dir.clone(), Arc::default(), program);
         tokio::spawn(engine.run(self.stop.clone()));
         handle
     }

@@ -15,7 +15,6 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Packet, PubAck, SubAck, Subscribe, SubscribeFilter, SubscribeReasonCode};
-use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -100,7 +99,7 @@ enum Event {
     Read(Option<Result<Incoming, WireError>>),
     HandedIn(Result<(), IntakeError>),
     Settled(Settled),
-    Written(std::io::Result<usize>),
+    Written(std::io::Result<()>),
     PingDue,
     Stop,
     FarewellOver,
@@ -175,14 +174,14 @@ impl<'a> Connection<'a> {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let leaving = self.farewell.is_some();
-            if leaving && self.handing_in.is_none() && self.session.unacked() == 0 && self.out.is_empty() {
+            if leaving && self.handing_in.is_none() && self.session.unacked() == 0 && !writer.is_busy(&self.out) {
                 break;
             }
             let event = tokio::select! {
                 frame = reader.next(), if self.handing_in.is_none() && !leaving => Event::Read(frame),
                 handed = handed_in(&mut self.handing_in), if self.handing_in.is_some() => Event::HandedIn(handed),
                 Some(settled) = self.settled.recv() => Event::Settled(settled),
-                written = writer.write_buf(&mut self.out), if !self.out.is_empty() => Event::Written(written),
+                written = writer.write(&mut self.out), if writer.is_busy(&self.out) => Event::Written(written),
                 _ = pings.tick() => Event::PingDue,
                 () = stop.cancelled(), if !leaving => Event::Stop,
                 () = farewell_over(self.farewell), if leaving => Event::FarewellOver,
@@ -193,7 +192,7 @@ impl<'a> Connection<'a> {
         }
         encode(&Packet::Disconnect, &mut self.out);
         // Whether the broker hears it makes no difference to what it keeps for us.
-        let _ = tokio::time::timeout(Duration::from_secs(1), writer.write_all(&self.out)).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), writer.write_all(&mut self.out)).await;
         End::Stopped
     }
 
@@ -205,7 +204,7 @@ impl<'a> Connection<'a> {
                 handed.map_err(|_| End::IntakeClosed)?;
             }
             Event::Settled(settled) => self.acknowledge_all(settled)?,
-            Event::Written(written) => _ = written.map_err(WireError::from)?,
+            Event::Written(written) => written.map_err(WireError::from)?,
             Event::PingDue => self.ping()?,
             Event::Stop => self.farewell = Some(Instant::now() + FAREWELL),
             Event::FarewellOver => return Err(End::Stopped),

@@ -18,11 +18,12 @@ mod connection;
 pub(in crate::ingest) mod scripted;
 mod session;
 mod state;
+mod target;
 #[cfg(test)]
 mod tests;
 pub(in crate::ingest) mod wire;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::address::Address;
 pub use self::state::{ClientState, ClientStatus};
+pub use self::target::Target;
 
 use self::connection::{Connection, End, Lost, Terms};
 use self::session::Session;
@@ -43,6 +45,8 @@ use crate::clock::SharedClock;
 use crate::config;
 use crate::error::ErrorKind;
 use crate::ledger::{Ledger, LedgerError, StoredSession};
+use crate::secrets::{self, Secret, SecretError};
+use crate::tls::{ClientFiles, TlsError};
 
 /// A broker that does not hear from us for this long ends the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -70,14 +74,12 @@ pub enum ClientError {
         /// The rule that it breaks.
         problem: String,
     },
-    /// The file with the password can't be read.
-    #[error("mqtt.password_file: can't read {}", path.display())]
-    Password {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// The file with the password can't be used.
+    #[error("mqtt.password_file: {0}")]
+    Password(#[from] SecretError),
+    /// Certificates or keys.
+    #[error("mqtt: {0}")]
+    Tls(#[from] TlsError),
     /// Sessions can't be kept.
     #[error("the client's session can't be kept")]
     Ledger(#[source] LedgerError),
@@ -87,7 +89,8 @@ impl ClientError {
     /// What to do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Setting { .. } | Self::Password { .. } => ErrorKind::Config,
+            Self::Setting { .. } | Self::Password(_) => ErrorKind::Config,
+            Self::Tls(error) => error.kind(),
             Self::Ledger(error) => error.kind(),
         }
     }
@@ -100,16 +103,16 @@ impl ClientError {
 /// Whether a client could be made of `settings`: what [`Client::new`] would say.
 ///
 /// # Errors
-/// [`ClientError::Setting`] and [`ClientError::Password`].
+/// All of [`ClientError`] but [`ClientError::Ledger`].
 pub fn check(settings: &config::Mqtt, gateway_id: &str) -> Result<(), ClientError> {
-    Address::parse(&settings.url).map_err(|problem| ClientError::setting("url", problem))?;
+    target(settings)?;
     login(settings, gateway_id)?;
     topics(settings).map(drop)
 }
 
 /// A client of one broker.
 pub struct Client {
-    address: Address,
+    target: Target,
     login: Connect,
     terms: Terms,
     ledger: Ledger,
@@ -129,7 +132,7 @@ impl Client {
     /// A client by `settings`, all of them checked; connects in [`Client::run`].
     ///
     /// # Errors
-    /// [`ClientError::Setting`] and [`ClientError::Password`].
+    /// All of [`ClientError`] but [`ClientError::Ledger`].
     pub fn new(
         settings: &config::Mqtt,
         gateway_id: &str,
@@ -139,7 +142,7 @@ impl Client {
         clock: SharedClock,
         state: Arc<ClientState>,
     ) -> Result<Self, ClientError> {
-        let address = Address::parse(&settings.url).map_err(|problem| ClientError::setting("url", problem))?;
+        let target = target(settings)?;
         let login = login(settings, gateway_id)?;
         let terms = Terms {
             topics: topics(settings)?,
@@ -155,10 +158,10 @@ impl Client {
             clock,
             state,
         };
-        terms.state.name_broker(address.to_string());
+        terms.state.name_broker(target.address.to_string());
         Ok(Self {
             session: format!("client/{}", login.client_id),
-            address,
+            target,
             login,
             terms,
             ledger,
@@ -178,7 +181,7 @@ impl Client {
         loop {
             let begun = Instant::now();
             let end = tokio::select! {
-                opened = Wire::open(&self.address, self.login.clone(), self.terms.max_message_bytes) => match opened {
+                opened = Wire::open(&self.target, self.login.clone(), self.terms.max_message_bytes) => match opened {
                     Ok(wire) => self.connected(wire, &stop).await?,
                     Err(error) => End::from(error),
                 },
@@ -212,7 +215,7 @@ impl Client {
         };
         self.terms.state.connected(self.terms.clock.now());
         let session_present = wire.session_present;
-        tracing::info!(broker = %self.address, client_id = self.login.client_id, session_present, "connected to the broker");
+        tracing::info!(broker = %self.target.address, client_id = self.login.client_id, session_present, "connected to the broker");
         // A broker that knows the session knows its filters, and would send every retained message again.
         let subscribed = self.subscribed && session_present;
         let mut remains = Connection::new(&self.terms, Session::new(stored, self.untold), subscribed).run(wire, stop).await;
@@ -240,7 +243,7 @@ impl Client {
 
     /// Warns once of each new reason; a broker that is away for a week fills no log.
     fn report(&mut self, reason: String) {
-        let broker = &self.address;
+        let broker = &self.target.address;
         if self.warned.as_ref() == Some(&reason) {
             tracing::debug!(%broker, reason, "still no good connection to the broker");
         } else {
@@ -250,12 +253,18 @@ impl Client {
     }
 }
 
+/// Where the broker is, and how TLS is spoken with it.
+fn target(settings: &config::Mqtt) -> Result<Target, ClientError> {
+    let address = Address::parse(&settings.url).map_err(|problem| ClientError::setting("url", problem))?;
+    let files = ClientFiles { ca: settings.ca_file.clone(), cert: settings.cert_file.clone(), key: settings.key_file.clone() };
+    if !address.tls && !files.is_empty() {
+        return Err(ClientError::setting("url", "does not begin with mqtts://, and ca_file, cert_file or key_file is set"));
+    }
+    Ok(Target::new(address, &files)?)
+}
+
 /// The CONNECT of every connection.
 fn login(settings: &config::Mqtt, gateway_id: &str) -> Result<Connect, ClientError> {
-    if settings.ca_file.is_some() || settings.cert_file.is_some() || settings.key_file.is_some() {
-        let key = if settings.ca_file.is_some() { "ca_file" } else { "cert_file" };
-        return Err(ClientError::setting(key, "TLS to a broker is not supported yet; remove ca_file, cert_file and key_file"));
-    }
     let client_id = match settings.client_id.as_str() {
         "" => format!("forebay-{gateway_id}"),
         given => given.to_owned(),
@@ -264,27 +273,29 @@ fn login(settings: &config::Mqtt, gateway_id: &str) -> Result<Connect, ClientErr
     let mut login = Connect::new(client_id);
     login.clean_session = false;
     login.keep_alive = u16::try_from(KEEP_ALIVE.as_secs()).unwrap_or(u16::MAX);
-    match (&settings.username, &settings.password_file) {
-        (None, None) => {}
-        (None, Some(_)) => return Err(ClientError::setting("username", "is missing; MQTT has no password without one")),
-        (Some(username), password_file) => {
-            check_string("username", username)?;
-            let password = password_file.as_deref().map(read_password).transpose()?.unwrap_or_default();
-            login.set_login(username, password);
-        }
+    if let Some((username, password)) = account(settings.username.as_deref(), settings.password_file.as_deref())? {
+        login.set_login(username, password.reveal());
     }
     Ok(login)
 }
 
-/// The first line of the file, or all of it where it has no line end.
-fn read_password(path: &Path) -> Result<String, ClientError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ClientError::Password { path: path.to_owned(), source })?;
-    let password = text.trim_end_matches(['\r', '\n']);
-    if password.is_empty() {
-        return Err(ClientError::setting("password_file", format!("{} is empty", path.display())));
+/// The account to log in with, if there is one.
+pub(in crate::ingest) fn account<'a>(
+    username: Option<&'a str>,
+    password_file: Option<&Path>,
+) -> Result<Option<(&'a str, Secret)>, ClientError> {
+    let Some(username) = username else {
+        return match password_file {
+            None => Ok(None),
+            Some(_) => Err(ClientError::setting("username", "is missing; MQTT has no password without one")),
+        };
+    };
+    check_string("username", username)?;
+    let password = password_file.map(secrets::read).transpose()?;
+    if let Some(password) = &password {
+        check_string("password_file", password.reveal())?;
     }
-    check_string("password_file", password)?;
-    Ok(password.to_owned())
+    Ok(Some((username, password.unwrap_or_else(|| Secret::new("")))))
 }
 
 /// MQTT 3.1.1, 1.5.3. Never shows `text`, which may be a password.

@@ -1,4 +1,4 @@
-//! MQTT 3.1.1 on a socket, from the client's side: frames in, packets out.
+//! MQTT 3.1.1 on a socket or over TLS, from the client's side: frames in, packets out.
 //!
 //! Packets are rumqttc's; PUBLISH is read here, because its decoder ends the connection at a message that is too long
 //! or whose topic is not UTF-8. A broker redelivers such a message at every connection, so that it would keep all others
@@ -10,12 +10,11 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
 use rumqttc::mqttbytes::v4::{ConnAck, Connect, ConnectReturnCode, Packet};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::codec::{Decoder, FramedRead};
 
-use super::address::Address;
+use super::target::{Socket, Target, Writer};
 use crate::ingest::header::Header;
+use crate::tls::HandshakeError;
 
 /// How much of a message that is too long is kept, for a look at it.
 pub const SAMPLE_BYTES: usize = 1024;
@@ -29,15 +28,27 @@ const READ_BUFFER_BYTES: usize = 32 << 10;
 /// Time for the name, the TCP handshake and the CONNACK together: a broker behind a slow link takes a few seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The same with TLS: two round trips more, and some kilobytes of certificates.
+const TLS_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What went wrong on the wire.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
     /// The socket failed, or there is no way to the broker.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// No TLS with the broker.
+    #[error("no TLS with the broker: {0}")]
+    Tls(#[from] HandshakeError),
     /// No CONNACK in time.
-    #[error("the broker did not answer within {}s", CONNECT_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("the broker did not answer within {}s", .0.as_secs())]
+    Timeout(Duration),
+    /// The broker ended the connection instead of accepting it.
+    #[error("the broker closed the connection without an answer; does it speak {} on this port?", if *.tls { "TLS" } else { "MQTT without TLS (or mqtts://)" })]
+    Unanswered {
+        /// Whether we speak TLS.
+        tls: bool,
+    },
     /// The broker ended the connection.
     #[error("the broker closed the connection, as it does too when another client takes the same client id")]
     Closed,
@@ -178,30 +189,33 @@ impl Decoder for Frames {
 /// A connection that the broker has accepted.
 pub struct Wire {
     /// What the broker sends.
-    pub reader: FramedRead<OwnedReadHalf, Frames>,
+    pub reader: FramedRead<Socket, Frames>,
     /// To the broker.
-    pub writer: OwnedWriteHalf,
+    pub writer: Writer,
     /// Whether the broker still knew our session.
     pub session_present: bool,
 }
 
 impl Wire {
     /// Connects and logs in; cuts messages beyond `max_payload_bytes`.
-    pub async fn open(address: &Address, login: Connect, max_payload_bytes: usize) -> Result<Self, WireError> {
-        let open = Self::handshake(address, login, max_payload_bytes);
-        tokio::time::timeout(CONNECT_TIMEOUT, open).await.unwrap_or(Err(WireError::Timeout))
+    pub async fn open(target: &Target, login: Connect, max_payload_bytes: usize) -> Result<Self, WireError> {
+        let limit = if target.address.tls { TLS_CONNECT_TIMEOUT } else { CONNECT_TIMEOUT };
+        let open = Self::handshake(target, login, max_payload_bytes);
+        let opened = tokio::time::timeout(limit, open).await.unwrap_or(Err(WireError::Timeout(limit)));
+        // A broker that does not like our certificate says so where its first answer should be.
+        opened.map_err(|error| match error {
+            WireError::Io(error) => target.fault(&error).map_or(WireError::Io(error), WireError::Tls),
+            error => error,
+        })
     }
 
-    async fn handshake(address: &Address, login: Connect, max_payload_bytes: usize) -> Result<Self, WireError> {
-        let socket = TcpStream::connect((address.host.as_str(), address.port)).await?;
-        // Acknowledgements are small and somebody's window waits for them.
-        socket.set_nodelay(true)?;
-        let (reader, mut writer) = socket.into_split();
+    async fn handshake(target: &Target, login: Connect, max_payload_bytes: usize) -> Result<Self, WireError> {
+        let (reader, mut writer) = target.connect().await?;
         let mut out = BytesMut::new();
         encode(&Packet::Connect(login), &mut out);
-        tokio::io::AsyncWriteExt::write_all(&mut writer, &out).await?;
+        writer.write_all(&mut out).await?;
         let mut reader = FramedRead::with_capacity(reader, Frames::new(max_payload_bytes), READ_BUFFER_BYTES);
-        match reader.next().await.ok_or(WireError::Closed)?? {
+        match reader.next().await.ok_or(WireError::Unanswered { tls: target.address.tls })?? {
             Incoming::Packet(Packet::ConnAck(ConnAck { code: ConnectReturnCode::Success, session_present })) => {
                 Ok(Self { reader, writer, session_present })
             }

@@ -15,6 +15,7 @@ use crate::error::ErrorKind;
 use crate::ingest::latest::{Latest, TooManySeries};
 use crate::ledger::{Ledger, LedgerError};
 use crate::model::{Digest, ImportedRows, SeriesSummary, TimeSource};
+use crate::space::Space;
 
 /// How long a piece waits for the sealer before its sender is told to come again.
 const ROOM_TIME: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(20) };
@@ -47,6 +48,9 @@ pub enum ImportError {
     /// It would begin too many series.
     #[error(transparent)]
     TooManySeries(#[from] TooManySeries),
+    /// No readings are taken now, for this reason.
+    #[error("no readings are taken: {0}")]
+    NoSpace(Arc<str>),
     /// The sealer does not keep up.
     #[error("{0} readings wait to be sealed")]
     Busy(u64),
@@ -64,6 +68,7 @@ impl ImportError {
         match self {
             Self::Bad(_) | Self::Gap { .. } => ErrorKind::Invalid,
             Self::TooManySeries(_) | Self::Busy(_) => ErrorKind::Transient,
+            Self::NoSpace(_) => ErrorKind::Full,
             Self::Ledger(error) => error.kind(),
             Self::Panicked(_) => ErrorKind::Corrupt,
         }
@@ -82,6 +87,7 @@ pub struct Importer {
     ledger: Ledger,
     latest: Arc<Latest>,
     clock: SharedClock,
+    space: Space,
     /// Beyond so many hot readings an import waits, so that journal and engine stay small.
     max_hot: u64,
     /// Whose turn it is: one piece at a time.
@@ -95,9 +101,9 @@ struct Ready {
 }
 
 impl Importer {
-    /// Takes files into `ledger`, while at most `max_hot` readings wait to be sealed.
-    pub fn new(ledger: Ledger, latest: Arc<Latest>, clock: SharedClock, max_hot: u64) -> Self {
-        Self { ledger, latest, clock, max_hot, turn: Arc::default() }
+    /// Takes files into `ledger`, while `space` admits readings and at most `max_hot` of them wait to be sealed.
+    pub fn new(ledger: Ledger, latest: Arc<Latest>, clock: SharedClock, space: Space, max_hot: u64) -> Self {
+        Self { ledger, latest, clock, space, max_hot, turn: Arc::default() }
     }
 
     /// Takes `piece` and returns when it is durable, with how many rows of its file are in by then. One that is in already
@@ -123,9 +129,16 @@ impl Importer {
         if rows.first_row != known {
             return Err(ImportError::Gap { known, first_row: rows.first_row });
         }
+        if let Some(why) = self.space.refusal() {
+            return Err(ImportError::NoSpace(why));
+        }
         self.wait_for_room().await?;
         rows.new_series = self.latest.admit_all(series.iter().map(|series| &series.key))?;
-        let known = self.ledger.import(rows).await?;
+        let known = self.ledger.import(rows).await.inspect_err(|error| {
+            if error.kind() == ErrorKind::Full {
+                self.space.report_full();
+            }
+        })?;
         self.latest.merge(&series);
         Ok(known)
     }

@@ -16,6 +16,7 @@ use crate::config;
 use crate::ingest::Latest;
 use crate::ledger::{Ledger, Open};
 use crate::model::{Digest, Reading, TimeSource, Timestamp, columns};
+use crate::space::Space;
 
 const NOW: Timestamp = Timestamp(1_795_168_800_000_000);
 const ARRIVAL: Arrival = Arrival { now: NOW, trusted: true };
@@ -207,6 +208,7 @@ struct House {
     ledger: Ledger,
     latest: Arc<Latest>,
     importer: Importer,
+    space: Space,
 }
 
 impl House {
@@ -215,8 +217,9 @@ impl House {
         let clock: crate::clock::SharedClock = Arc::new(SystemClock);
         let ledger = Ledger::open(folder.path(), Open { host_id: "host".to_owned(), clock: Arc::clone(&clock) }).unwrap();
         let latest = Arc::new(Latest::new(&config::Ingest { max_series, ..config::Ingest::default() }, Vec::new()));
-        let importer = Importer::new(ledger.clone(), Arc::clone(&latest), clock, max_hot);
-        Self { _folder: folder, ledger, latest, importer }
+        let space = Space::default();
+        let importer = Importer::new(ledger.clone(), Arc::clone(&latest), clock, space.clone(), max_hot);
+        Self { _folder: folder, ledger, latest, importer, space }
     }
 
     async fn take(&self, first_row: u64, rows: usize) -> Result<u64, ImportError> {
@@ -264,6 +267,15 @@ async fn a_series_too_many_refuses_the_piece_whole() {
     let house = House::open(0, 1_000);
     assert!(matches!(house.take(0, 10).await, Err(ImportError::TooManySeries(_))));
     assert_eq!(house.accepted(), 0);
+}
+
+#[tokio::test]
+async fn without_space_an_import_is_told_at_once() {
+    let house = House::open(10, 1_000);
+    house.space.refuse("the cap is reached");
+    assert!(matches!(house.take(0, 10).await, Err(ImportError::NoSpace(_))));
+    house.space.admit();
+    assert_eq!(house.take(0, 10).await.unwrap(), 10);
 }
 
 #[tokio::test]

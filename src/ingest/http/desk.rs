@@ -17,6 +17,9 @@ pub enum DeskError {
     /// The pump refused them, with its reason.
     #[error("not taken: {0}")]
     Refused(String),
+    /// No readings are taken now, for this reason.
+    #[error("no readings are taken: {0}")]
+    NoSpace(Arc<str>),
 }
 
 /// What a request's key stands for: key and body, so that a key used again for other readings loses none of them.
@@ -95,6 +98,9 @@ impl Desk {
 }
 
 async fn deliver(intake: &Intake, readings: Vec<Reading>, idempotency: Option<Digest>) -> Result<(), DeskError> {
+    if let Some(why) = intake.refusal() {
+        return Err(DeskError::NoSpace(why));
+    }
     let (to, mut settled) = mpsc::unbounded_channel();
     let receipt = Some(Receipt { to, token: 0 });
     // Its sender waits for the answer, so the batch does not wait for more.
@@ -116,6 +122,7 @@ mod tests {
     use super::*;
     use crate::ingest::Admitted;
     use crate::model::{TimeSource, Timestamp};
+    use crate::space::Space;
 
     fn reading() -> Reading {
         Reading {
@@ -162,6 +169,18 @@ mod tests {
         assert_eq!(asked.await.unwrap(), Err(DeskError::Refused("too many series".to_owned())));
         drop(pump);
         assert_eq!(desk.hand_in(vec![reading()]).await, Err(DeskError::Stopping));
+    }
+
+    #[tokio::test]
+    async fn without_space_a_request_is_told_at_once_and_nothing_is_handed_in() {
+        let space = Space::default();
+        let (intake, mut pump) = Intake::within(space.clone());
+        let desk = Desk::new(intake);
+        space.refuse("the cap is reached");
+        let refused = Err(DeskError::NoSpace("the cap is reached".into()));
+        assert_eq!(desk.hand_in(vec![reading()]).await, refused);
+        assert_eq!(desk.hand_in_once(vec![reading()], request_digest(b"k", b"body"), unknown()).await, refused);
+        assert!(pump.try_recv().is_err());
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ pub(super) async fn serve<S: Socket>(shared: Arc<Shared>, stream: S, peer: Socke
     let mut guest = match admitted {
         Ok(guest) => guest,
         Err(end) => {
-            if matches!(end, End::Refused(_)) {
+            if matches!(end, End::Refused(_) | End::Denied(_)) {
                 shared.state.refused.increase();
             }
             shared.record(&end, peer, None);
@@ -62,7 +62,7 @@ pub(super) async fn turn_away<S: Socket>(shared: Arc<Shared>, stream: S, _slot: 
 
 /// Sees to it that a last answer arrives; otherwise the socket is just dropped.
 async fn farewell<S: Socket>(shared: &Shared, mut wire: Wire<S>, end: &End) {
-    if matches!(end, End::Refused(_) | End::Stopping) {
+    if matches!(end, End::Refused(_) | End::Denied(_) | End::Stopping) {
         // Whether it arrived or not: the connection is over.
         let _ = tokio::time::timeout(shared.limits.farewell, wire.close()).await;
     }

@@ -4,8 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::frame::FrameError;
+use super::gate::Refusal;
 use super::packet::PacketError;
 use crate::error::ErrorKind;
+use crate::ingest::users::UsersError;
+use crate::tls::TlsError;
 
 /// The listener can't start.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +16,12 @@ pub enum ListenerError {
     /// The section `[listener]` can't be followed.
     #[error("{0}")]
     Config(String),
+    /// Certificates or keys.
+    #[error("listener: {0}")]
+    Tls(#[from] TlsError),
+    /// Accounts.
+    #[error("listener: {0}")]
+    Users(#[from] UsersError),
     /// An address can't be taken.
     #[error("cannot listen on {address}")]
     Bind {
@@ -28,6 +37,8 @@ impl ListenerError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Config(_) => ErrorKind::Config,
+            Self::Tls(error) => error.kind(),
+            Self::Users(error) => error.kind(),
             Self::Bind { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => ErrorKind::Config,
             // The address may be free, or up, at the next start.
             Self::Bind { .. } => ErrorKind::Transient,
@@ -56,6 +67,9 @@ pub(super) enum End {
     /// The CONNECT was answered with a refusal.
     #[error("the connect was refused: {0}")]
     Refused(&'static str),
+    /// The gate did not let it in, which its CONNACK says.
+    #[error("the login was refused: {0}")]
+    Denied(Refusal),
     /// Another connection came with the same client id.
     #[error("another connection took over")]
     TakenOver,
@@ -94,7 +108,7 @@ impl End {
 /// Only loopback may be open to anyone by default.
 pub(super) fn not_loopback(address: SocketAddr) -> ListenerError {
     ListenerError::Config(format!(
-        "listener.bind has {address}, which other machines reach, and there is no listener.users_file; \
-         bind a loopback address, or set listener.anonymous = true to let anyone in"
+        "listener.bind has {address}, which other machines reach, and there are no accounts; set listener.users_file \
+         (or listener.tls_client_ca), bind a loopback address, or set listener.anonymous = true to let anyone in"
     ))
 }

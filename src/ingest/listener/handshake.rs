@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use super::Shared;
 use super::error::End;
 use super::frame::Frame;
+use super::gate::Refusal;
 use super::packet::{self, Connect, ConnectAckReason, Incoming, Level, PacketError};
 use super::seats::Seat;
 use super::session::Session;
@@ -16,6 +17,9 @@ use crate::ledger::LedgerError;
 
 /// Longest client id. The standard asks for 23 bytes; it is part of a name in the ledger.
 const MAX_CLIENT_ID_BYTES: usize = 512;
+
+/// What a handshake of TLS begins with. No packet of MQTT does.
+const TLS_FIRST_BYTE: u8 = 0x16;
 
 /// Who is connected now.
 pub(super) struct Guest {
@@ -51,6 +55,9 @@ pub(super) async fn receive<S: Socket>(wire: &mut Wire<S>, patience: Duration) -
             return Err(End::Refused("MQTT 5 is not supported yet"));
         }
         Some(Level::Other(_)) => return Err(refuse(wire, ConnectAckReason::UnacceptableProtocolVersion, "unknown protocol level")),
+        None if first.first() == Some(&TLS_FIRST_BYTE) => {
+            return Err(End::OutOfPlace("TLS was begun, and this listener speaks none; see listener.tls_cert"));
+        }
         None => return Err(End::OutOfPlace("the first packet is no CONNECT")),
     }
     match packet::decode(first) {
@@ -89,11 +96,31 @@ pub(super) fn refuse<S: Socket>(wire: &mut Wire<S>, code: ConnectAckReason, reas
     End::Refused(reason)
 }
 
+/// Asks the gate about the sensor, before anything is done for it.
+async fn let_in<S: Socket>(shared: &Shared, wire: &mut Wire<S>, connect: &Connect) -> Result<(), End> {
+    let asked = shared.gate.check(connect.username.as_deref(), connect.password.as_deref());
+    let answer = tokio::select! {
+        biased;
+        () = shared.stop.cancelled() => return Err(End::Stopping),
+        answer = asked => answer,
+    };
+    answer.map_err(|refusal| {
+        let code = match refusal {
+            Refusal::BadCredentials => ConnectAckReason::BadUserNameOrPassword,
+            Refusal::NotAuthorised => ConnectAckReason::NotAuthorized,
+            Refusal::Busy => ConnectAckReason::ServiceUnavailable,
+        };
+        packet::put_connack(&mut wire.outbound, code, false);
+        End::Denied(refusal)
+    })
+}
+
 /// Seats the sensor and answers CONNECT: the session is open, and it was not before.
 ///
 /// # Errors
-/// Another connection of the same client came, the daemon stops, or the ledger can't open the session.
+/// The gate says no, another connection of the same client came, the daemon stops, or the ledger can't open the session.
 pub(super) async fn admit<S: Socket>(shared: &Shared, wire: &mut Wire<S>, connect: Box<Connect>) -> Result<Guest, End> {
+    let_in(shared, wire, &connect).await?;
     let assigned = connect.client_id.is_empty();
     let client_id: Arc<str> = if assigned { assigned_client_id().into() } else { Arc::from(&*connect.client_id) };
     let claim = shared.seats.claim(Arc::clone(&client_id));

@@ -10,12 +10,14 @@
 //! connections, packets, what is unacknowledged, unwritten or half received.
 //! On failure: an error costs the connection it happens on; the sockets stay open.
 //!
-//! `packet` and `frame` say what bytes mean, `wire` moves them, `handshake` lets sensors in, `connection` serves them (`talk`),
-//! `seats` and `session` tell redeliveries from new messages.
+//! `door` takes connections, `gate` knows who may publish, `packet` and `frame` say what bytes mean, `wire` moves them,
+//! `handshake` lets sensors in, `connection` serves them (`talk`), `seats` and `session` tell redeliveries from new messages.
 
 mod connection;
+mod door;
 mod error;
 mod frame;
+mod gate;
 mod handshake;
 mod packet;
 mod seats;
@@ -33,7 +35,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -41,17 +43,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use error::ListenerError;
+pub use gate::Gate;
 pub use state::{Counter, ListenerState};
 
 use super::{Content, Delivery, Intake, IntakeError};
 use crate::clock::SharedClock;
 use crate::config;
 use crate::ledger::Ledger;
+use door::Door;
 use error::End;
 use seats::Seats;
-
-/// Pause after the system refuses a connection for want of something: files, memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Connections beyond the limit that are told so at the same time; further ones are just closed.
 const MAX_TURNED_AWAY: usize = 32;
@@ -101,6 +102,7 @@ struct Shared {
     clock: SharedClock,
     state: Arc<ListenerState>,
     seats: Arc<Seats>,
+    gate: Arc<Gate>,
     long_packets: Arc<Semaphore>,
     begun: Instant,
     stop: CancellationToken,
@@ -128,9 +130,12 @@ impl Listener {
         state: Arc<ListenerState>,
     ) -> Result<Self, ListenerError> {
         check(settings)?;
+        let gate = Arc::new(Gate::new(settings)?);
+        // Who may come in from other machines is known, or the settings let in anyone.
+        let guarded = settings.anonymous || settings.users_file.is_some() || settings.tls_client_ca.is_some();
         let mut sockets = Vec::new();
         for address in &settings.bind {
-            sockets.extend(bind(address, settings.anonymous).await?);
+            sockets.extend(bind(address, guarded).await?);
         }
         let addresses = sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect();
         let shared = Shared {
@@ -140,6 +145,7 @@ impl Listener {
             clock,
             state,
             seats: Arc::default(),
+            gate,
             long_packets: Arc::new(Semaphore::new(LONG_PACKETS_BYTES)),
             begun: Instant::now(),
             stop: CancellationToken::new(),
@@ -150,6 +156,11 @@ impl Listener {
     /// Where it listens; ports that were left open are filled in.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.addresses.clone()
+    }
+
+    /// Its gate, for status.
+    pub fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.shared.gate)
     }
 
     /// Takes connections until `stop`, then lets what is handed in be acknowledged, for a few seconds at most.
@@ -180,27 +191,22 @@ impl Listener {
     }
 }
 
-/// Refuses what this version would have to ignore: a sensor believed to be authenticated must be.
 /// Whether a listener could follow `settings`, but for its addresses.
 ///
 /// # Errors
-/// [`ListenerError::Config`].
+/// All of [`ListenerError`] but [`ListenerError::Bind`].
 pub fn check(settings: &config::Listener) -> Result<(), ListenerError> {
-    let keys = [("users_file", &settings.users_file), ("tls_cert", &settings.tls_cert), ("tls_key", &settings.tls_key)];
-    if let Some((key, _)) = keys.iter().find(|(_, value)| value.is_some()) {
-        return Err(ListenerError::Config(format!("listener.{key} is set, but this version has neither accounts nor TLS on its listener")));
-    }
     if settings.bind.is_empty() {
         return Err(ListenerError::Config("listener.bind is empty; give an address, or leave out [listener]".to_owned()));
     }
     if settings.max_connections == 0 {
         return Err(ListenerError::Config("listener.max_connections is 0; leave out [listener] to take none".to_owned()));
     }
-    Ok(())
+    Gate::new(settings).map(drop)
 }
 
 /// All addresses that `text` stands for.
-async fn bind(text: &str, anonymous: bool) -> Result<Vec<TcpListener>, ListenerError> {
+async fn bind(text: &str, guarded: bool) -> Result<Vec<TcpListener>, ListenerError> {
     let failed = |source: io::Error| ListenerError::Bind { address: text.to_owned(), source };
     if text.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
         return Err(ListenerError::Config(format!("listener.bind has \"{text}\", which is not \"host:port\"")));
@@ -208,70 +214,12 @@ async fn bind(text: &str, anonymous: bool) -> Result<Vec<TcpListener>, ListenerE
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host(text).await.map_err(failed)?.collect();
     let mut sockets = Vec::new();
     for address in addresses {
-        if !anonymous && !address.ip().is_loopback() {
+        if !guarded && !address.ip().is_loopback() {
             return Err(error::not_loopback(address));
         }
         sockets.push(TcpListener::bind(address).await.map_err(failed)?);
     }
     Ok(sockets)
-}
-
-/// One socket's loop.
-struct Door {
-    shared: Arc<Shared>,
-    connections: TaskTracker,
-    slots: Arc<Semaphore>,
-    refusals: Arc<Semaphore>,
-}
-
-impl Door {
-    async fn keep(self, socket: TcpListener) {
-        let stop = self.shared.stop.clone();
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                accepted = socket.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer),
-                // The peer's own doing: it was gone before we came.
-                Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
-                // Ours, as a rule: no file descriptors or no memory. The connection waits in the kernel's queue.
-                Err(error) => {
-                    self.shared.complain(&error, "connections can't be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        if let Err(error) = prepare(&stream) {
-            tracing::debug!(%peer, %error, "a socket can't be prepared");
-            return;
-        }
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            self.connections.spawn(connection::serve(Arc::clone(&self.shared), stream, peer, slot));
-            return;
-        }
-        self.shared.state.refused_by_limit.increase();
-        self.shared.complain(&peer, "there are too many connections; see listener.max_connections");
-        if let Ok(slot) = Arc::clone(&self.refusals).try_acquire_owned() {
-            self.connections.spawn(connection::turn_away(Arc::clone(&self.shared), stream, slot));
-        }
-    }
-}
-
-/// Answers go out at once, and a peer that lost its power is noticed within two minutes, whatever its keep-alive.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    use rustix::net::sockopt;
-    stream.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, Duration::from_secs(60))?;
-    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15))?;
-    sockopt::set_tcp_keepcnt(stream, 4)?;
-    Ok(())
 }
 
 impl Shared {
@@ -289,6 +237,7 @@ impl Shared {
         match end {
             End::TakenOver => self.state.taken_over.increase(),
             End::Silent => self.state.silent.increase(),
+            End::Denied(refusal) => self.gate.refused.note(&peer, refusal),
             end if end.is_protocol_error() => self.state.protocol_errors.increase(),
             _ => {}
         }

@@ -14,6 +14,7 @@ use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::error::End;
 use super::frame::{Frame, Framer};
+use crate::tls::ServerStream;
 
 /// Room for one read of a quiet connection.
 const LEAST_READ: usize = 512;
@@ -36,6 +37,12 @@ impl Socket for TcpStream {
     fn acknowledge_receipt(&self) {
         // A hint: without it everything still arrives, later.
         let _ = rustix::net::sockopt::set_tcp_quickack(self, true);
+    }
+}
+
+impl Socket for ServerStream<TcpStream> {
+    fn acknowledge_receipt(&self) {
+        self.get_ref().0.acknowledge_receipt();
     }
 }
 

@@ -12,16 +12,19 @@ mod sensors;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rumqttc::mqttbytes::v4::Connect;
 use tokio_util::sync::CancellationToken;
 
 use self::publisher::Publisher;
 use self::sensors::Sensors;
-use super::client::Address;
-use crate::error::ErrorKind;
+use super::client::{self, Address, ClientError, Target};
+use crate::error::{ErrorKind, explain};
+use crate::tls::ClientFiles;
 
 /// Most connections; more sensors share them.
 const MAX_CONNECTIONS: usize = 50;
@@ -29,8 +32,14 @@ const MAX_CONNECTIONS: usize = 50;
 /// What to simulate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// `mqtt://host:port`.
+    /// `mqtt://host:port`, or `mqtts://host:port` for TLS.
     pub url: String,
+    /// Whom to trust and who we are, for TLS.
+    pub tls: ClientFiles,
+    /// Account, of all connections.
+    pub username: Option<String>,
+    /// File with its password.
+    pub password_file: Option<PathBuf>,
     /// Sensors.
     pub sensors: usize,
     /// Messages per second of all sensors together; 0: as fast as they are acknowledged.
@@ -51,6 +60,9 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             url: "mqtt://127.0.0.1:1884".to_owned(),
+            tls: ClientFiles::default(),
+            username: None,
+            password_file: None,
             sensors: 10,
             rate: 10.0,
             duration: None,
@@ -143,7 +155,7 @@ impl SimError {
     }
 }
 
-fn check(settings: &Settings) -> Result<Address, SimError> {
+fn check(settings: &Settings) -> Result<(Target, Connect), SimError> {
     let wrong = |problem: &str| Err(SimError::Setting(problem.to_owned()));
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     match settings {
@@ -157,8 +169,24 @@ fn check(settings: &Settings) -> Result<Address, SimError> {
         Settings { client_prefix, .. } if client_prefix.is_empty() || !client_prefix.chars().all(plain) => {
             wrong("the prefix is made of letters, digits, '-' and '_'")
         }
-        Settings { url, .. } => Address::parse(url).map_err(SimError::Setting),
+        Settings { url, .. } => {
+            let address = Address::parse(url).map_err(SimError::Setting)?;
+            let wrong = |error: &dyn std::error::Error| SimError::Setting(explain(error));
+            let target = Target::new(address, &settings.tls).map_err(|error| wrong(&error))?;
+            Ok((target, login(settings).map_err(|error| wrong(&error))?))
+        }
     }
+}
+
+/// The CONNECT of every connection, but for its client id.
+fn login(settings: &Settings) -> Result<Connect, ClientError> {
+    let mut login = Connect::new("");
+    login.clean_session = false;
+    login.keep_alive = 60;
+    if let Some((username, password)) = client::account(settings.username.as_deref(), settings.password_file.as_deref())? {
+        login.set_login(username, password.reveal());
+    }
+    Ok(login)
 }
 
 /// Publishes until the duration is over or `stop`, then waits (up to a bound) for what is not acknowledged.
@@ -166,14 +194,16 @@ fn check(settings: &Settings) -> Result<Address, SimError> {
 /// # Errors
 /// [`SimError::Setting`] at once; [`SimError::Unreachable`] if no first connection succeeds.
 pub async fn run(settings: Settings, stop: CancellationToken, progress: Arc<Progress>) -> Result<Outcome, SimError> {
-    let address = check(&settings)?;
+    let (target, login) = check(&settings)?;
+    let target = Arc::new(target);
     let connections = settings.sensors.min(MAX_CONNECTIONS);
     let end = settings.duration.map(|duration| tokio::time::Instant::now() + duration);
     let failed = CancellationToken::new();
     let mut publishers = tokio::task::JoinSet::new();
     for connection in 0..connections {
         let sensors = Sensors::new(&settings, connection, connections);
-        let publisher = Publisher::new(&settings, connection, address.clone(), sensors, Arc::clone(&progress));
+        let login = Connect { client_id: format!("{}-{connection:02}", settings.client_prefix), ..login.clone() };
+        let publisher = Publisher::new(&settings, Arc::clone(&target), login, sensors, Arc::clone(&progress));
         let rate = settings.rate / connections as f64;
         let (stop, failed) = (stop.clone(), failed.clone());
         publishers.spawn(async move {

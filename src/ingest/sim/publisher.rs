@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures::StreamExt;
 use rumqttc::mqttbytes::v4::{Connect, Packet};
-use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +14,7 @@ use super::outbox::Outbox;
 use super::sensors::Sensors;
 use super::{Progress, Settings, SimError};
 use crate::backoff::Backoff;
-use crate::ingest::client::Address;
+use crate::ingest::client::Target;
 use crate::ingest::client::wire::{Incoming, Wire, WireError, encode};
 
 /// What is written at once: some hundred messages, so that a system call costs little.
@@ -38,7 +37,7 @@ const SETTLE_WHEN_STOPPED: Duration = Duration::from_secs(5);
 
 /// One connection's sensors with all they have under way.
 pub struct Publisher {
-    address: Address,
+    target: Arc<Target>,
     login: Connect,
     sensors: Sensors,
     outbox: Outbox,
@@ -111,13 +110,10 @@ async fn sleep_until(end: Option<Instant>) {
 }
 
 impl Publisher {
-    /// The sensors of connection number `connection`.
-    pub fn new(settings: &Settings, connection: usize, address: Address, sensors: Sensors, progress: Arc<Progress>) -> Self {
-        let mut login = Connect::new(format!("{}-{connection:02}", settings.client_prefix));
-        login.clean_session = false;
-        login.keep_alive = 60;
+    /// The sensors of one connection, which begins with `login`.
+    pub fn new(settings: &Settings, target: Arc<Target>, login: Connect, sensors: Sensors, progress: Arc<Progress>) -> Self {
         Self {
-            address,
+            target,
             login,
             sensors,
             outbox: Outbox::new(settings.qos, settings.window),
@@ -137,7 +133,7 @@ impl Publisher {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
             let opened = tokio::select! {
-                opened = Wire::open(&self.address, self.login.clone(), 0) => opened,
+                opened = Wire::open(&self.target, self.login.clone(), 0) => opened,
                 () = phase.over() => return Ok(()),
             };
             let lost = match opened {
@@ -154,10 +150,10 @@ impl Publisher {
                 Err(error) => error,
             };
             self.progress.errors.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(address = %self.address, %lost, "a simulated sensor lost its connection");
-            let hopeless = matches!(lost, WireError::Refused(_)) || begun.elapsed() >= FIRST_CONNECTION;
+            tracing::debug!(address = %self.target.address, %lost, "a simulated sensor lost its connection");
+            let hopeless = matches!(lost, WireError::Refused(_) | WireError::Tls(_)) || begun.elapsed() >= FIRST_CONNECTION;
             if !self.ever_connected && hopeless {
-                return Err(SimError::Unreachable { address: self.address, reason: lost.to_string() });
+                return Err(SimError::Unreachable { address: self.target.address.clone(), reason: lost.to_string() });
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.pause()) => {}
@@ -184,7 +180,7 @@ impl Publisher {
             let publishing = phase.settle_until.is_none();
             if publishing {
                 self.fill(pace);
-            } else if self.out.is_empty() && self.outbox.is_empty() {
+            } else if !writer.is_busy(&self.out) && self.outbox.is_empty() {
                 break;
             }
             let waits_for_pace = publishing && self.out.len() < WRITE_BYTES && self.outbox.has_room();
@@ -194,15 +190,13 @@ impl Publisher {
                 over = phase.change() => if over { return Ok(()) },
                 _ = pings.tick() => encode(&Packet::PingReq, &mut self.out),
                 frame = reader.next() => self.take(frame.ok_or(WireError::Closed)??)?,
-                written = writer.write_buf(&mut self.out), if !self.out.is_empty() => {
-                    written?;
-                }
+                written = writer.write(&mut self.out), if writer.is_busy(&self.out) => written?,
                 () = pace.next(), if waits_for_pace => {}
             }
         }
         encode(&Packet::Disconnect, &mut self.out);
         // Everything is acknowledged; the rest is politeness.
-        let _ = tokio::time::timeout(Duration::from_secs(1), writer.write_all(&self.out)).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), writer.write_all(&mut self.out)).await;
         Ok(())
     }
 

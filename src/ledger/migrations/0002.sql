@@ -1,6 +1,3 @@
--- Files whose rows came in by import: how many of each are committed, so that none comes in twice.
-create table imports (
-    id integer primary key,
-    file blob not null unique,
-    rows integer not null
-) strict;
+-- What the names of the segments that are here add up to: whether the folder agrees is known without listing them. Null
+-- until the first transaction.
+alter table state add column segments_check integer;

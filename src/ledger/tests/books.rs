@@ -191,7 +191,9 @@ async fn random_steps(seed: u64, steps: usize) {
             }
             45..65 => random_seal(&ledger, &mut random).await,
             65..80 => random_shipment(&ledger, &mut random).await,
-            80..88 => random_leaving(&ledger, &mut random).await,
+            80..85 => random_leaving(&ledger, &mut random).await,
+            85..87 => random_drop(&ledger, &mut random).await,
+            87..88 => prune(&ledger).await,
             88..90 => {
                 ledger.fork("a test".to_owned()).await.unwrap();
                 accepted = books(&ledger).hot;
@@ -265,4 +267,19 @@ async fn random_leaving(ledger: &Ledger, random: &mut StdRng) {
         false => ledger.mark_damaged(segment.name.clone(), "a test".to_owned()).await,
     };
     assert!(matches!(outcome, Ok(()) | Err(LedgerError::Invalid(_))), "{outcome:?}");
+}
+
+async fn random_drop(ledger: &Ledger, random: &mut StdRng) {
+    if random.random_bool(0.3) {
+        ledger.drop_hot(random.random_range(1..5_000), "a test".to_owned()).await.unwrap();
+        return;
+    }
+    let oldest = reader(ledger).droppable(random.random_range(0..3)).unwrap();
+    let cuts = oldest.into_iter().map(|cut| (cut.instance, cut.number)).collect();
+    ledger.drop_cuts(cuts, "a test".to_owned()).await.unwrap();
+}
+
+async fn prune(ledger: &Ledger) {
+    let gone = reader(ledger).gone(100).unwrap().into_iter().map(|cut| (cut.instance, cut.number)).collect();
+    ledger.prune(gone, 0).await.unwrap();
 }

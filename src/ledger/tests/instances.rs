@@ -121,3 +121,34 @@ async fn a_new_ledger_adopts_without_beginning_again() {
     assert_eq!(cuts.iter().map(|cut| (cut.number, cut.first_seq, cut.last_seq)).collect::<Vec<_>>(), [(8, 70, 79), (9, 80, 79)]);
     assert_eq!(reader(&ledger).untold_losses(&before).unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_shipment_of_an_earlier_ledger_is_recognised_with_its_cut_and_what_was_missed_of_it_is_no_loss() {
+    let (_folder, ledger) = new();
+    let old: InstanceId = "0123456789abcdef".parse().unwrap();
+    let found = [(1, (1, 6), 4), (2, (7, 9), 3)].map(|(cut, seqs, rows)| segment(FileKind::Readings, 1, &old, cut, seqs, rows));
+    ledger.adopt(found.to_vec()).await.unwrap();
+    let recognised = |number, cut| Recognised { instance: old.clone(), number, cut, sha256: Digest::of(&[number as u8]) };
+    assert!(invalid(ledger.recognise_shipment(recognised(1, Some(1))).await).contains("not under way"));
+    // Its number was to bring cut 2, and brought cut 1.
+    ledger.begin_shipment(shipment(&old, 1, Some(2))).await.unwrap();
+    ledger.recognise_shipment(recognised(1, Some(1))).await.unwrap();
+    let states = |ledger: &Ledger| reader(ledger).cuts().unwrap().iter().map(|cut| (cut.number, cut.state)).collect::<Vec<_>>();
+    assert_eq!(states(&ledger), [(1, CutState::Delivered), (2, CutState::Sealed)]);
+    assert_eq!(reader(&ledger).untold_losses(&old).unwrap(), []);
+    // One that brought a cut which is not here any more, and one of losses alone.
+    for (number, cut) in [(2, Some(77)), (3, None)] {
+        ledger.begin_shipment(shipment(&old, number, Some(2))).await.unwrap();
+        ledger.recognise_shipment(recognised(number, cut)).await.unwrap();
+    }
+    assert_eq!(reader(&ledger).last_shipment(&old).unwrap(), Some((3, Digest::of(&[3]))));
+    assert_eq!(reader(&ledger).open_shipment().unwrap(), None);
+    assert_eq!(books(&ledger), Books { kept: 7, ..Books::default() });
+    // For the current instance nobody else ships.
+    commit(&ledger, 2).await;
+    seal(&ledger).await;
+    let current = ledger.identity().instance;
+    ledger.begin_shipment(shipment(&current, 1, Some(1))).await.unwrap();
+    let of_current = Recognised { instance: current, ..recognised(1, Some(1)) };
+    assert!(invalid(ledger.recognise_shipment(of_current).await).contains("current"));
+}

@@ -1,9 +1,11 @@
 //! Tests of the room, by story. Every step is followed by an audit of the books.
 
 mod books;
+mod drops;
 mod faults;
 mod instances;
 mod journal;
+mod pruning;
 mod sessions;
 mod shipments;
 
@@ -13,10 +15,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tempfile::TempDir;
 
-use super::{Ledger, LedgerError, Open, Reader};
+use super::{Ledger, LedgerError, Open, Reader, Recognised};
 use crate::clock::Clock;
 use crate::model::{
-    Batch, Books, CutNumber, Day, Digest, FileKind, InstanceId, Reading, Record, SealedCut, Segment, SegmentName, Seq, SeriesKey,
+    Batch, Books, CutNumber, CutState, Day, Digest, FileKind, InstanceId, Reading, Record, SealedCut, Segment, SegmentName, Seq, SeriesKey,
     SeriesSummary, Shipment, ShipmentNumber, Tally, TimeSource, Timestamp, columns,
 };
 

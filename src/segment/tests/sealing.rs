@@ -33,7 +33,6 @@ async fn the_ledger_knows_each_file_as_it_is_on_disk() {
     let rig = Rig::new();
     rig.commit(some(100, DAY + MICROS_PER_DAY - 50_000_000)).await;
     rig.flush().await;
-    let mut bytes = 0;
     for segment in rig.segments() {
         let path = rig.dir.path(&segment.name);
         assert_eq!(digest_file(&path).unwrap(), (segment.sha256, segment.bytes));
@@ -48,10 +47,8 @@ async fn the_ledger_knows_each_file_as_it_is_on_disk() {
         assert_eq!((inspected.rows, inspected.duplicates), (segment.rows, 0));
         assert_eq!((origin.instance, origin.cut, origin.first_seq, origin.last_seq), (segment.name.instance.clone(), 1, 1, 100));
         assert!(rig.dir.verified().contains(&segment.name));
-        bytes += segment.bytes;
     }
     assert_eq!(rig.segments().len(), 2);
-    assert_eq!(rig.dir.bytes_on_disk(), bytes);
     assert!(rig.dir.list().unwrap().temporary.is_empty());
 }
 

@@ -6,16 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::memory::Memory;
+use super::processes::{Moto, ReferenceCollector};
+use super::server::{Conditional, Server, Shows};
+use crate::config;
 use crate::model::Digest;
-use crate::upload::{Body, FileUpstream, MARK, Put, Upstream, UpstreamError};
+use crate::upload::{Body, FileUpstream, MARK, Put, Upstream, UpstreamError, open};
 
 const KEY: &str = "readings/gateway=gw-1/date=2026-11-20/0123456789abcdef-0000000001.parquet";
 
-/// The suite, for an upstream that nobody has used.
-async fn conforms(upstream: &dyn Upstream) {
+/// A place that knows who is at home there, and that nobody has used.
+async fn is_marked(upstream: &dyn Upstream) {
     assert!(matches!(upstream.probe().await, Err(UpstreamError::Unmarked(_))));
     assert!(matches!(upstream.put_new(KEY, Body::memory("x")).await, Err(UpstreamError::Unmarked(_))));
     upstream.establish().await.unwrap();
+}
+
+/// The suite, for an upstream in which there is nothing.
+async fn conforms(upstream: &dyn Upstream) {
     upstream.establish().await.unwrap();
     upstream.probe().await.unwrap();
     assert_eq!(upstream.find(KEY).await.unwrap(), None);
@@ -25,6 +32,8 @@ async fn conforms(upstream: &dyn Upstream) {
     let conflict = UpstreamError::Conflict { key: KEY.to_owned(), found: Digest::of(b"one") };
     assert_eq!(upstream.put_new(KEY, Body::memory("two")).await.unwrap_err(), conflict);
     assert_eq!(upstream.find(KEY).await.unwrap(), Some(Digest::of(b"one")), "a conflict replaces nothing");
+    assert_eq!(upstream.get(KEY, 3).await.unwrap().unwrap(), "one");
+    assert_eq!(upstream.get("manifests/none", 3).await.unwrap(), None);
 
     bodies_in_files(upstream).await;
     assert_eq!(upstream.put_new("empty", Body::memory("")).await.unwrap(), Put::Stored);
@@ -51,16 +60,63 @@ async fn bodies_in_files(upstream: &dyn Upstream) {
 
 #[tokio::test]
 async fn memory_conforms() {
-    conforms(&Memory::default()).await;
+    let memory = Memory::default();
+    is_marked(&memory).await;
+    conforms(&memory).await;
 }
 
 #[tokio::test]
 async fn a_folder_conforms() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("lake");
-    conforms(&FileUpstream::new(root.clone(), Arc::default())).await;
+    let upstream = FileUpstream::new(root.clone(), Arc::default());
+    is_marked(&upstream).await;
+    conforms(&upstream).await;
     assert_eq!(fs::read(root.join(KEY)).unwrap(), b"one");
     assert_eq!(leftovers(&root), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_collector_conforms() {
+    // With what a collector should do, and with the least that it must do.
+    for (digests, head) in [(true, true), (true, false), (false, true), (false, false)] {
+        let server = Server::tls(Shows::Good).await;
+        server.state().digests = digests;
+        server.state().head = head;
+        conforms(&*open(&server.as_collector()).unwrap()).await;
+        assert_eq!(server.objects()[KEY], b"one");
+    }
+}
+
+#[tokio::test]
+async fn s3_conforms() {
+    for (digests, conditional) in [(true, Conditional::Honoured), (false, Conditional::Honoured), (true, Conditional::Unknown)] {
+        let server = Server::tls(Shows::Good).await;
+        server.state().digests = digests;
+        server.state().conditional = conditional;
+        conforms(&*open(&server.as_s3()).unwrap()).await;
+        assert_eq!(server.objects()[KEY], b"one");
+    }
+}
+
+#[tokio::test]
+async fn a_real_s3_server_conforms() {
+    let moto = tokio::task::spawn_blocking(|| Moto::start("lake")).await.unwrap();
+    conforms(&*open(&moto.settings("s3://lake/farm")).unwrap()).await;
+}
+
+#[tokio::test]
+async fn the_reference_collector_conforms_and_what_it_keeps_is_a_lake() {
+    let folder = tempfile::tempdir().unwrap();
+    let collector = tokio::task::spawn_blocking({
+        let folder = folder.path().to_owned();
+        move || ReferenceCollector::start(&folder)
+    });
+    let collector = collector.await.unwrap();
+    conforms(&*open(&collector.settings).unwrap()).await;
+    assert_eq!(fs::read(folder.path().join("lake").join(KEY)).unwrap(), b"one");
+    let stranger = config::Upstream { token_file: None, ..collector.settings.clone() };
+    assert!(matches!(open(&stranger).unwrap().probe().await, Err(UpstreamError::Permanent(text)) if text.contains("401")));
 }
 
 /// Files that are not complete.

@@ -4,4 +4,8 @@ mod conformance;
 pub(super) mod fixture;
 mod memory;
 mod modes;
+mod processes;
+mod reconcile;
+mod remote;
+mod server;
 mod shipments;

@@ -12,7 +12,7 @@ use crate::config::Order;
 use crate::model::{Digest, LossReason, Manifest};
 
 /// The objects of a lake to which `gateway` shipped without any fault.
-fn is_whole(objects: &BTreeMap<String, Bytes>, shipments: u64) {
+pub fn is_whole(objects: &BTreeMap<String, Bytes>, shipments: u64) {
     let manifests: Vec<Manifest> =
         objects.iter().filter(|(key, _)| key.starts_with("manifests/")).map(|(_, bytes)| serde_json::from_slice(bytes).unwrap()).collect();
     assert_eq!(manifests.len() as u64, shipments);

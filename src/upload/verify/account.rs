@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::ranges::RangeSet;
 use super::report::{Finding, FindingKind, InstanceReport};
-use crate::model::{Digest, FileKind, InstanceId, Loss, MANIFEST_VERSION, Manifest, Seq, ShipmentNumber};
+use crate::model::{Digest, FileKind, InstanceId, Loss, MANIFEST_VERSION, Manifest, Seq, ShipmentNumber, Timestamp};
 
 /// Ranges named one by one in an account; the rest of them in one sum.
 const MAX_NAMED_GAPS: usize = 100;
@@ -37,7 +37,8 @@ pub struct Account {
     unread: RangeSet,
     /// Cuts that a manifest brings.
     cuts: RangeSet,
-    losses: BTreeMap<u64, Loss>,
+    /// By number and time: a ledger that was rebuilt numbers its losses anew.
+    losses: BTreeMap<(u64, Timestamp), Loss>,
     previous: Previous,
     findings: Vec<Finding>,
 }
@@ -221,7 +222,7 @@ impl Account {
     /// Takes a loss, from whatever manifest of the gateway tells of it; the same loss again is the same loss.
     pub fn take_loss(&mut self, loss: Loss) {
         self.report.last_seq = self.report.last_seq.max(loss.last_seq);
-        self.losses.insert(loss.id, loss);
+        self.losses.insert((loss.id, loss.noted), loss);
     }
 
     /// Losses of other instances, which their accounts must take.

@@ -8,7 +8,8 @@
 //! looks like one that was never sent. And the last manifest has no successor that vouches for its bytes; what it says of
 //! its files is checked all the same.
 //!
-//! Bounds: one manifest and one file at a time; ranges of seqs an instance; eight bytes a file of the lake.
+//! Bounds: a few shipments at a time, with one file of each; ranges of seqs an instance; eight bytes a file of the lake, and
+//! as many a manifest.
 
 mod account;
 mod lake;
@@ -20,9 +21,10 @@ mod tests;
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 
 use self::account::{Account, FileFound};
 use self::lake::{Content, Lake, Manifests};
@@ -30,6 +32,7 @@ use self::ranges::RangeSet;
 pub use self::report::{Finding, FindingKind, InstanceReport, Report, Verdict};
 use super::UploadError;
 use super::key::LakeKey;
+use crate::config;
 use crate::model::{Digest, FileKind, InstanceId, Manifest, ManifestFile, ShipmentNumber};
 use crate::segment::inspect_bytes;
 
@@ -44,31 +47,39 @@ pub struct Progress {
     pub bytes: u64,
 }
 
-/// Verifies the lake at `url`, of one gateway or of all.
+/// Shipments read at a time: across a network most of the time is waiting.
+const SHIPMENTS_AHEAD: usize = 4;
+
+/// Verifies the lake at `url`, of one gateway or of all; for S3, endpoint and keys come from the environment.
 ///
 /// # Errors
-/// [`UploadError::Config`] for a URL that is none; [`UploadError::Lake`] for a lake that can't be listed.
+/// [`UploadError::Config`] for a URL that is none; [`UploadError::Lake`] for a lake that can't be listed, or a link that failed.
 pub async fn verify(url: &str, gateway: Option<&str>) -> Result<Report, UploadError> {
-    verify_watched(url, gateway, &mut |_| {}).await
+    let settings = config::Upstream { url: url.to_owned(), ..config::Upstream::default() };
+    verify_watched(&settings, gateway, &mut |_| {}).await
 }
 
-/// As [`verify()`]; `watch` is told after each manifest with its files.
+/// As [`verify()`], of the lake that `settings` name; `watch` is told after each manifest with its files.
 ///
 /// # Errors
 /// As [`verify()`].
-pub async fn verify_watched(url: &str, gateway: Option<&str>, watch: &mut (dyn FnMut(Progress) + Send)) -> Result<Report, UploadError> {
-    let lake = Lake::open(url)?;
+pub async fn verify_watched(
+    settings: &config::Upstream,
+    gateway: Option<&str>,
+    watch: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Report, UploadError> {
+    let lake = Lake::open(settings)?;
     let manifests = lake.manifests(gateway).await?;
     let all = manifests.values().flat_map(BTreeMap::values).map(|numbers| numbers.len() as u64).sum();
     let mut run = Run {
         report: Report::new(lake.url().to_owned()),
-        lake,
+        lake: Arc::new(lake),
         accounts: BTreeMap::new(),
         counted: Counted::default(),
         progress: Progress { manifests: all, ..Progress::default() },
         watch,
     };
-    run.read_all(manifests).await;
+    run.read_all(manifests).await?;
     run.look_for_others(gateway).await?;
     run.close(gateway);
     Ok(run.report)
@@ -93,7 +104,7 @@ impl Counted {
 }
 
 struct Run<'a> {
-    lake: Lake,
+    lake: Arc<Lake>,
     report: Report,
     accounts: BTreeMap<(String, InstanceId), Account>,
     counted: Counted,
@@ -102,19 +113,11 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn read_all(&mut self, manifests: Manifests) {
+    async fn read_all(&mut self, manifests: Manifests) -> Result<(), UploadError> {
         for (gateway, instances) in manifests {
             let mut elsewhere = Vec::new();
             for (instance, numbers) in instances {
-                let mut account = Account::new(&gateway, &instance);
-                let mut next = 1;
-                for number in numbers {
-                    if next < number {
-                        account.missing(next, number - 1);
-                    }
-                    self.read_shipment(&mut account, &gateway, &instance, number).await;
-                    next = number + 1;
-                }
+                let mut account = self.read_instance(&gateway, &instance, numbers).await?;
                 elsewhere.extend(account.foreign_losses());
                 self.accounts.insert((gateway.clone(), instance), account);
             }
@@ -124,43 +127,47 @@ impl Run<'_> {
                 self.accounts.entry((gateway, instance)).or_insert(account).take_loss(loss);
             }
         }
+        Ok(())
     }
 
-    async fn read_shipment(&mut self, account: &mut Account, gateway: &str, instance: &InstanceId, number: ShipmentNumber) {
-        let manifest = match self.lake.read(&Manifest::key(gateway, instance, number), None).await {
-            Content::Found(bytes) => account.open_manifest(number, &bytes),
+    async fn read_instance(&mut self, gateway: &str, instance: &InstanceId, numbers: Vec<ShipmentNumber>) -> Result<Account, UploadError> {
+        let mut account = Account::new(gateway, instance);
+        let lake = Arc::clone(&self.lake);
+        let reads = numbers.into_iter().map(|number| read_shipment(&lake, number, Manifest::key(gateway, instance, number)));
+        let mut reads = stream::iter(reads).buffered(SHIPMENTS_AHEAD);
+        let mut next = 1;
+        while let Some(found) = reads.try_next().await? {
+            let number = found.number;
+            if next < number {
+                account.missing(next, number - 1);
+            }
+            next = number + 1;
+            self.take(&mut account, found);
+        }
+        Ok(account)
+    }
+
+    fn take(&mut self, account: &mut Account, found: ShipmentFound) {
+        let manifest = match found.manifest {
+            Content::Found(bytes) => account.open_manifest(found.number, &bytes),
             Content::Absent => {
-                account.missing(number, number);
+                account.missing(found.number, found.number);
                 None
             }
             Content::Unreadable(why) => {
-                account.unreadable(number, &why);
+                account.unreadable(found.number, &why);
                 None
             }
         };
         if let Some(manifest) = manifest {
-            let mut found = Vec::with_capacity(manifest.files.len());
             for file in &manifest.files {
-                found.push(self.read_file(file).await);
+                self.counted.insert(&file.key);
                 self.progress.bytes += file.bytes;
             }
-            account.take(manifest, found);
+            account.take(manifest, found.files);
         }
         self.progress.manifests_read += 1;
         (self.watch)(self.progress);
-    }
-
-    async fn read_file(&mut self, file: &ManifestFile) -> FileFound {
-        self.counted.insert(&file.key);
-        match self.lake.read(&file.key, Some(file.bytes)).await {
-            Content::Absent => FileFound::Missing,
-            Content::Unreadable(why) => FileFound::Altered(why),
-            Content::Found(bytes) => {
-                let file = file.clone();
-                let checked = tokio::task::spawn_blocking(move || check_file(&file, bytes)).await;
-                checked.unwrap_or_else(|error| FileFound::Altered(format!("checking it failed: {error}")))
-            }
-        }
     }
 
     /// Names what no manifest names.
@@ -187,6 +194,38 @@ impl Run<'_> {
             findings.into_iter().for_each(|finding| self.report.add(finding));
         }
     }
+}
+
+/// What was found of a shipment.
+struct ShipmentFound {
+    number: ShipmentNumber,
+    manifest: Content,
+    /// Its files, in the manifest's order.
+    files: Vec<FileFound>,
+}
+
+async fn read_shipment(lake: &Lake, number: ShipmentNumber, key: String) -> Result<ShipmentFound, UploadError> {
+    let manifest = lake.read(&key, None).await?;
+    let named: Option<Manifest> = match &manifest {
+        Content::Found(bytes) => serde_json::from_slice(bytes).ok(),
+        _ => None,
+    };
+    let mut files = Vec::new();
+    for file in named.into_iter().flat_map(|manifest| manifest.files) {
+        files.push(read_file(lake, file).await?);
+    }
+    Ok(ShipmentFound { number, manifest, files })
+}
+
+async fn read_file(lake: &Lake, file: ManifestFile) -> Result<FileFound, UploadError> {
+    Ok(match lake.read(&file.key, Some(file.bytes)).await? {
+        Content::Absent => FileFound::Missing,
+        Content::Unreadable(why) => FileFound::Altered(why),
+        Content::Found(bytes) => {
+            let checked = tokio::task::spawn_blocking(move || check_file(&file, bytes)).await;
+            checked.unwrap_or_else(|error| FileFound::Altered(format!("checking it failed: {error}")))
+        }
+    })
 }
 
 fn check_file(file: &ManifestFile, bytes: Bytes) -> FileFound {

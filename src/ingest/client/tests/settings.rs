@@ -22,17 +22,18 @@ async fn wrong_settings_name_their_key() {
     let file = || Some("/nowhere/file".into());
     for (key, message) in [
         ("mqtt.url", refused(|mqtt| mqtt.url = "broker".to_owned())),
-        ("mqtt.url", refused(|mqtt| mqtt.url = "mqtts://broker:8883".to_owned())),
+        ("mqtt.url", refused(|mqtt| mqtt.url = "mqtts://joe:s3cret@broker:8883".to_owned())),
         ("mqtt.qos", refused(|mqtt| mqtt.qos = 2)),
         ("mqtt.topics", refused(|mqtt| mqtt.topics.clear())),
         ("mqtt.topics", refused(|mqtt| mqtt.topics = vec!["a/#/b".to_owned()])),
         ("mqtt.topics", refused(|mqtt| mqtt.topics = vec!["a\0".to_owned()])),
-        ("mqtt.ca_file", refused(|mqtt| mqtt.ca_file = file())),
-        ("mqtt.cert_file", refused(|mqtt| mqtt.key_file = file())),
+        ("mqtt.url", refused(|mqtt| mqtt.ca_file = file())),
+        ("mqtt.url", refused(|mqtt| mqtt.key_file = file())),
+        ("mqtt: /nowhere/file can't be read", refused(|mqtt| (mqtt.url, mqtt.ca_file) = ("mqtts://broker".to_owned(), file()))),
         ("mqtt.username", refused(|mqtt| mqtt.password_file = file())),
         ("mqtt.password_file", refused(|mqtt| (mqtt.username, mqtt.password_file) = (Some("u".to_owned()), file()))),
     ] {
-        assert!(message.starts_with(key), "{key}: {message}");
+        assert!(message.starts_with(key) && !message.contains("s3cret"), "{key}: {message}");
     }
 }
 
@@ -48,12 +49,12 @@ async fn the_client_id_is_the_gateways_unless_it_is_given() {
 async fn the_password_is_read_without_its_line_end() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
-    std::fs::write(&path, "s3cret \r\n").unwrap();
+    crate::disk::write_atomically(&path, b"s3cret \r\n").unwrap();
     let client = accepted(|mqtt| (mqtt.username, mqtt.password_file) = (Some("gw".to_owned()), Some(path.clone())));
     let login = client.login.login.unwrap();
     assert_eq!((login.username.as_str(), login.password.as_str()), ("gw", "s3cret "));
 
-    std::fs::write(&path, "\n").unwrap();
+    crate::disk::write_atomically(&path, b"\n").unwrap();
     let message = refused(|mqtt| (mqtt.username, mqtt.password_file) = (Some("gw".to_owned()), Some(path.clone())));
     assert!(message.contains("is empty"), "{message}");
 }

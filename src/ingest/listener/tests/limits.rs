@@ -195,9 +195,9 @@ async fn settings_that_cannot_be_followed_are_refused() {
     let cases = [
         ("anonymous", bind("0.0.0.0:0")),
         ("anonymous", bind("[::]:0")),
-        ("users_file", config::Listener { users_file: Some("users".into()), ..settings() }),
-        ("tls_cert", config::Listener { tls_cert: Some("cert".into()), ..settings() }),
-        ("tls_key", config::Listener { tls_key: Some("key".into()), ..settings() }),
+        ("/no/users can't be read", config::Listener { users_file: Some("/no/users".into()), ..settings() }),
+        ("only /no/cert is set", config::Listener { tls_cert: Some("/no/cert".into()), ..settings() }),
+        ("only /no/key is set", config::Listener { tls_key: Some("/no/key".into()), ..settings() }),
         ("host:port", bind("1884")),
         ("host:port", bind("localhost:mqtt")),
         ("empty", config::Listener { bind: vec![], ..settings() }),

@@ -1,5 +1,6 @@
 //! The listener against a real ledger, a pump that the test holds in its hand, and sensors that speak raw bytes.
 
+mod access;
 mod garbage;
 mod limits;
 mod protocol;
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use bytes::BytesMut;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
