@@ -7,6 +7,7 @@ mod error;
 mod export;
 mod flush;
 mod import;
+mod meter;
 mod query;
 mod route;
 mod run;

@@ -14,7 +14,7 @@ pub struct TableFile {
 }
 
 impl TableFile {
-    /// Makes the file; one that is there already is replaced.
+    /// Makes the file, which must not be there yet.
     ///
     /// # Errors
     /// What DuckDB says.
@@ -29,8 +29,6 @@ impl TableFile {
             )?;
             Ok(Self { connection })
         };
-        // What an export that was killed left there is no database, or one with readings.
-        let _ = std::fs::remove_file(path);
         open().map_err(|error| failed(&error))
     }
 

@@ -2,7 +2,7 @@
 
 mod sink;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -18,6 +18,7 @@ use serde_json::json;
 
 use super::CliError;
 use super::connect::{Daemon, encoded};
+use super::meter::Meter;
 use super::show::count;
 use crate::api::INCOMPLETE;
 use crate::disk;
@@ -55,17 +56,15 @@ pub async fn run(args: ExportArgs, socket: Option<PathBuf>) -> Result<ExitCode, 
     let path = format!("/api/v1/export?{}", asked.collect::<Vec<_>>().join("&"));
     let response = Daemon::find(socket).get_stream(&path).await?;
     let part = disk::with_suffix(&args.output, ".part");
+    // What an export that was killed left there.
+    discard(&part);
     let written = write(response, kind, &part).await;
     let outcome = written.and_then(|outcome| {
-        std::fs::rename(&part, &args.output)
-            .map_err(|error| CliError::failed(format!("{} can't be written: {error}", args.output.display())))?;
+        let failed = |error: io::Error| CliError::failed(format!("{} can't be written: {error}", args.output.display()));
+        disk::rename(&part, &args.output).map_err(failed)?;
         Ok(outcome)
     });
-    if outcome.is_err() {
-        // What is left of it is of no use; the first error is what counts.
-        let _ = std::fs::remove_file(&part);
-    }
-    let (readings, incomplete) = outcome?;
+    let (readings, incomplete) = outcome.inspect_err(|_| discard(&part))?;
     let text = if args.json {
         json!({"file": args.output, "readings": readings, "incomplete": incomplete}).to_string()
     } else {
@@ -78,12 +77,20 @@ pub async fn run(args: ExportArgs, socket: Option<PathBuf>) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
+/// Removes what is of no use: the file at `part`, and the log that DuckDB has beside it before a database is complete.
+fn discard(part: &Path) {
+    for path in [part, &disk::with_suffix(part, ".wal")] {
+        // It need not be there; what hinders it hinders the next export, too, and is told then.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
 /// Writes the answer to the file at `path`; how many readings, and whether some are missing.
 async fn write(response: Response<Incoming>, kind: Kind, path: &Path) -> Result<(u64, bool), CliError> {
     let unreadable = |error: ArrowError| CliError::failed(format!("the daemon's answer can't be read: {error}"));
     let cut_short = |error: hyper::Error| CliError::failed(format!("the export ended early ({error}); the daemon's log says why"));
     let (mut body, mut decoder) = (response.into_body(), StreamDecoder::new());
-    let (mut sink, mut readings, mut incomplete) = (None, 0, false);
+    let (mut sink, mut readings, mut incomplete, mut meter) = (None, 0, false, Meter::new());
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(cut_short)?;
         incomplete |= frame.trailers_ref().is_some_and(|trailers| trailers.contains_key(INCOMPLETE));
@@ -92,7 +99,7 @@ async fn write(response: Response<Incoming>, kind: Kind, path: &Path) -> Result<
         while let Some(batch) = decoder.decode(&mut data).map_err(unreadable)? {
             readings += batch.num_rows() as u64;
             put(&mut sink, kind, path, &batch)?;
-            show_progress(&format!("{} readings", count(readings)));
+            meter.show(|| format!("{} readings", count(readings)));
         }
     }
     decoder.finish().map_err(unreadable)?;
@@ -103,7 +110,6 @@ async fn write(response: Response<Incoming>, kind: Kind, path: &Path) -> Result<
     if let Some(sink) = sink {
         sink.finish()?;
     }
-    show_progress("");
     Ok((readings, incomplete))
 }
 
@@ -112,14 +118,4 @@ fn put(sink: &mut Option<Sink>, kind: Kind, path: &Path, batch: &RecordBatch) ->
         *sink = Some(Sink::create(kind, path, batch)?);
     }
     sink.as_mut().map_or(Ok(()), |sink| sink.write(batch))
-}
-
-/// One line on a terminal, which the next one replaces.
-fn show_progress(text: &str) {
-    let mut stderr = io::stderr();
-    if stderr.is_terminal() {
-        // Progress that can't be shown is no reason to stop.
-        let _ = write!(stderr, "\r\x1b[K{text}");
-        let _ = stderr.flush();
-    }
 }

@@ -2,7 +2,7 @@
 
 mod source;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 
 use super::CliError;
 use super::connect::Daemon;
+use super::meter::Meter;
 use super::show::count;
 use crate::api::Imported;
 use source::{Piece, Source};
@@ -68,7 +69,7 @@ async fn send(daemon: &Daemon, source: Source) -> Result<Outcome, CliError> {
     let known = daemon.get::<Imported>(&format!("/api/v1/import?file={digest}")).await?.rows;
     let (to, mut pieces) = mpsc::channel::<Result<Piece, CliError>>(AHEAD);
     let made = spawn_blocking(move || source.make_pieces(known, |piece| to.blocking_send(piece).is_ok()));
-    let mut done = known;
+    let (mut done, mut meter) = (known, Meter::new());
     while let Some(piece) = pieces.recv().await {
         let Piece { first_row, body } = piece?;
         let path = format!("/api/v1/import?file={digest}&row={first_row}");
@@ -77,21 +78,10 @@ async fn send(daemon: &Daemon, source: Source) -> Result<Outcome, CliError> {
             CliError::failed(format!("{error}; {done} of the {rows} rows of {file} are in, import it again to go on with the others"))
         })?;
         done = answer.rows;
-        show_progress(&format!("{}: {} of {} rows", file.display(), count(done), count(rows)));
+        meter.show(|| format!("{}: {} of {} rows", file.display(), count(done), count(rows)));
     }
     made.await.map_err(|error| CliError::failed(format!("the import failed: {error}")))?;
-    show_progress("");
     Ok(Outcome { file, rows, known: known.min(rows) })
-}
-
-/// One line on a terminal, which the next one replaces.
-fn show_progress(text: &str) {
-    let mut stderr = io::stderr();
-    if stderr.is_terminal() {
-        // Progress that can't be shown is no reason to stop.
-        let _ = write!(stderr, "\r\x1b[K{text}");
-        let _ = stderr.flush();
-    }
 }
 
 fn sentence(outcome: &Outcome) -> String {
