@@ -8,6 +8,7 @@ mod certificates;
 mod crash_points;
 mod exactly_once;
 mod faults;
+mod files;
 mod redelivery;
 mod retention;
 mod s3;
