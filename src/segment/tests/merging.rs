@@ -21,7 +21,6 @@ fn merger_within(rig: &Rig, cap: u64) -> Merger {
         data_dir: rig.data.path().to_owned(),
         segment: settings(Duration::from_millis(10), 1),
         retention: Retention { cap: ByteSize(cap), min_free: ByteSize(0), ..Retention::default() },
-        used_bytes: Arc::new(|| 1000),
     })
 }
 
