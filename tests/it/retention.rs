@@ -40,7 +40,7 @@ fn cut_off(retention: &str) -> (Gateway, Noise) {
 
 /// Delivers ten readings, so that no other lake is taken for the first one, and takes it away.
 fn take_lake_away(gateway: &Gateway) -> Noise {
-    let mut noise = Noise { next: 1, dice: 1 };
+    let mut noise = Noise::default();
     assert_eq!(post(gateway, &noise.body(10)), (200, None));
     gateway.flush();
     fs::rename(gateway.lake(), away(gateway)).unwrap();
@@ -56,18 +56,29 @@ fn bring_lake_back(gateway: &Gateway) {
 }
 
 /// Readings numbered from 1, each with 200 letters that no compression makes much smaller.
-struct Noise {
+pub struct Noise {
     next: u64,
     dice: u64,
 }
 
+impl Default for Noise {
+    fn default() -> Self {
+        Self { next: 1, dice: 1 }
+    }
+}
+
 impl Noise {
+    /// How many there were.
+    pub fn readings(&self) -> u64 {
+        self.next - 1
+    }
+
     fn roll(&mut self) -> u64 {
         self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.dice >> 33
     }
 
-    fn body(&mut self, readings: u64) -> String {
+    pub fn body(&mut self, readings: u64) -> String {
         const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let mut body = String::new();
         for number in self.next..self.next + readings {
@@ -100,7 +111,7 @@ fn post(gateway: &Gateway, body: &str) -> (u16, Option<u64>) {
 }
 
 /// Hands in a body until it is taken or the daemon is gone: while room is being made nothing comes in.
-fn insist(gateway: &Gateway, body: &str) -> u16 {
+pub fn insist(gateway: &Gateway, body: &str) -> u16 {
     let end = Instant::now() + PATIENCE;
     loop {
         match post(gateway, body).0 {
