@@ -10,9 +10,11 @@ mod bind;
 mod body;
 mod docs;
 mod error;
+mod export;
 mod flush;
 mod guard;
 mod health;
+mod import;
 mod listing;
 mod params;
 mod query;
@@ -27,15 +29,19 @@ mod tests;
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 pub use bind::{Bound, bind, check};
 pub use error::ApiError;
 pub use flush::{FlushAnswer, FlushRequest};
+pub use import::Imported;
 pub use query::{AnswerSql, INCOMPLETE, QueryRequest, Rows};
 pub use refusal::{Fault, FaultBody};
 pub use serve::serve;
 
 use crate::clock::SharedClock;
 use crate::ingest::Latest;
+use crate::ingest::files::Importer;
 use crate::ingest::http::Desk;
 use crate::ledger::Ledger;
 use crate::segment::{SealerHandle, SegmentDir};
@@ -56,6 +62,8 @@ pub struct Doors {
     pub latest: Arc<Latest>,
     /// Where readings are handed in.
     pub desk: Desk,
+    /// Where files are handed in.
+    pub importer: Importer,
     /// For their arrival.
     pub clock: SharedClock,
     /// Seals on demand.
@@ -66,16 +74,22 @@ pub struct Doors {
     pub engine: Arc<dyn AnswerSql>,
 }
 
+/// Exports, and pieces of imports, at a time: each holds some tens of megabytes.
+const MAX_TRANSFERS: usize = 2;
+
 /// What handlers share: the rooms, and the bounds on how much is asked of them at a time.
 struct Hall {
     rooms: Doors,
     reads: Reads,
     scale: Scale,
+    exports: Arc<Semaphore>,
+    imports: Arc<Semaphore>,
 }
 
 impl Hall {
     fn new(rooms: Doors) -> Self {
         let reads = Reads::new(rooms.ledger.clone());
-        Self { rooms, reads, scale: Scale::new() }
+        let seats = || Arc::new(Semaphore::new(MAX_TRANSFERS));
+        Self { rooms, reads, scale: Scale::new(), exports: seats(), imports: seats() }
     }
 }

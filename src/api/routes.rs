@@ -7,11 +7,11 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::routing::{get, post};
 
 use super::refusal::Refusal;
-use super::{Hall, docs, flush, health, listing, query, range, readings};
+use super::{Hall, docs, export, flush, health, import, listing, query, range, readings};
 
 /// Paths and the methods they take, for the table below and for the description.
 #[cfg(test)]
-pub(super) const PATHS: [(&str, &str); 14] = [
+pub(super) const PATHS: [(&str, &str); 17] = [
     ("get", "/healthz"),
     ("get", "/readyz"),
     ("get", "/metrics"),
@@ -20,6 +20,9 @@ pub(super) const PATHS: [(&str, &str); 14] = [
     ("get", "/api/v1/series"),
     ("get", "/api/v1/latest"),
     ("get", "/api/v1/range"),
+    ("get", "/api/v1/export"),
+    ("get", "/api/v1/import"),
+    ("post", "/api/v1/import"),
     ("get", "/api/v1/records"),
     ("get", "/api/v1/segments"),
     ("get", "/api/v1/losses"),
@@ -39,6 +42,8 @@ pub(super) fn routes(hall: Arc<Hall>) -> Router {
         .route("/api/v1/series", get(listing::series))
         .route("/api/v1/latest", get(listing::latest))
         .route("/api/v1/range", get(range::range))
+        .route("/api/v1/export", get(export::export))
+        .route("/api/v1/import", get(import::known).post(import::import))
         .route("/api/v1/records", get(listing::records))
         .route("/api/v1/segments", get(listing::segments))
         .route("/api/v1/losses", get(listing::losses))

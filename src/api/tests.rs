@@ -246,3 +246,35 @@ async fn the_books_balance_in_every_answer_while_readings_come_in() {
     }
     sends.await.unwrap();
 }
+
+const FILE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+#[tokio::test]
+async fn what_is_no_piece_of_a_file_is_refused_and_nothing_is_known_of_it() {
+    let house = House::open().await;
+    let path = format!("/api/v1/import?file={FILE}&row=0");
+    assert_eq!(fault(&house.post(&path, "no Arrow").await), (400, "invalid_request".to_owned()));
+    assert_eq!(fault(&house.post(&path, "").await), (400, "invalid_request".to_owned()));
+    assert_eq!(fault(&house.post("/api/v1/import?file=x&row=0", "").await), (400, "invalid_request".to_owned()));
+    assert_eq!(fault(&house.post(&format!("/api/v1/import?file={FILE}"), "").await), (400, "invalid_request".to_owned()));
+    let known = house.get(&format!("/api/v1/import?file={FILE}")).await;
+    assert_eq!((known.status, known.json()), (StatusCode::OK, json!({"rows": 0})));
+    assert_eq!(fault(&house.get("/api/v1/import").await), (400, "invalid_request".to_owned()));
+}
+
+#[tokio::test]
+async fn an_export_is_an_arrow_stream_also_where_there_is_nothing() {
+    let house = House::open().await;
+    house.post("/api/v1/readings", ONE).await;
+    for (query, readings) in [("", 1), ("?sensor=nobody", 0), ("?sensor=tank-1&metric=level&from=0", 1)] {
+        let answer = house.get(&format!("/api/v1/export{query}")).await;
+        assert_eq!(
+            (answer.status, answer.headers["content-type"].to_str().unwrap()),
+            (StatusCode::OK, "application/vnd.apache.arrow.stream")
+        );
+        let stream = arrow::ipc::reader::StreamReader::try_new(std::io::Cursor::new(answer.bytes()), None).unwrap();
+        assert_eq!(stream.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), readings, "{query}");
+    }
+    assert_eq!(fault(&house.get("/api/v1/export?from=2&to=1").await), (400, "invalid_request".to_owned()));
+    assert_eq!(fault(&house.get("/api/v1/export?sensr=a").await), (400, "invalid_request".to_owned()));
+}

@@ -5,7 +5,10 @@ pub mod connect;
 mod demo;
 mod doctor;
 mod error;
+mod export;
 mod flush;
+mod import;
+mod meter;
 mod query;
 mod route;
 mod run;
@@ -46,6 +49,10 @@ enum Command {
     Status(status::StatusArgs),
     /// Ask SQL of everything kept here
     Query(query::QueryArgs),
+    /// Bring readings in from files, each file once
+    Import(import::ImportArgs),
+    /// Write readings to a file
+    Export(export::ExportArgs),
     /// Seal and upload now
     Flush(flush::FlushArgs),
     /// Read a lake and prove it complete
@@ -107,6 +114,8 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Demo(args) => demo::run(args).await,
         Command::Status(args) => status::run(args, socket).await,
         Command::Query(args) => query::run(args, socket).await,
+        Command::Import(args) => import::run(args, socket).await,
+        Command::Export(args) => export::run(args, socket).await,
         Command::Flush(args) => flush::run(args, socket).await,
         Command::Verify(args) => Ok(verify::run(args).await),
         Command::Sim(args) => sim::run(args).await.map(|()| ExitCode::SUCCESS).map_err(CliError::because),

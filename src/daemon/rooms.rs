@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::engine::{Engine, EngineHandle, EngineState, Program};
 use crate::ingest::client::{Client, ClientState};
 use crate::ingest::decode::Decoder;
+use crate::ingest::files::Importer;
 use crate::ingest::http::Desk;
 use crate::ingest::listener::{Listener, ListenerState};
 use crate::ingest::{self, Intake, Latest, Parts, Pump, PumpState};
@@ -73,8 +74,9 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
         sources: Arc::clone(&sources),
         ledger: ground.ledger.clone(),
         dir: ground.dir.clone(),
-        latest,
+        latest: Arc::clone(&latest),
         desk: Desk::new(intake),
+        importer: ground.importer(&latest),
         clock: Arc::clone(&ground.clock),
         sealer: sealer.clone(),
         uploader: uploader.clone(),
@@ -189,6 +191,12 @@ impl<'a> Ground<'a> {
             upload::watch_network(move || waker.network_changed(), stop_watching.clone())
         });
         (Some(handle), link)
+    }
+
+    /// While one cut is sealed the next may gather.
+    fn importer(&self, latest: &Arc<Latest>) -> Importer {
+        let max_hot = self.config.segment.seal_readings.saturating_mul(2);
+        Importer::new(self.ledger.clone(), Arc::clone(latest), Arc::clone(&self.clock), self.space.clone(), max_hot)
     }
 
     /// It goes on as long as something is sealed, and hands over no shipment: the uploader may go on after it.

@@ -10,6 +10,7 @@ mod doctor;
 mod exactly_once;
 mod faults;
 mod packaging;
+mod files;
 mod redelivery;
 mod retention;
 mod s3;
