@@ -6,8 +6,10 @@ mod bad_input;
 #[path = "../support/certificates.rs"]
 mod certificates;
 mod crash_points;
+mod doctor;
 mod exactly_once;
 mod faults;
+mod packaging;
 mod files;
 mod redelivery;
 mod retention;
