@@ -121,7 +121,8 @@ fn without_port(host: &str) -> &str {
 /// Types that a form can't send.
 fn is_own_type(value: &str) -> bool {
     let plain = value.split(';').next().unwrap_or_default().trim();
-    ["application/json", "application/x-ndjson", "application/jsonl"].iter().any(|own| plain.eq_ignore_ascii_case(own))
+    const OWN: [&str; 4] = ["application/json", "application/x-ndjson", "application/jsonl", "application/vnd.apache.arrow.stream"];
+    OWN.iter().any(|own| plain.eq_ignore_ascii_case(own))
 }
 
 /// The middleware of a TCP door.

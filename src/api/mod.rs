@@ -10,9 +10,11 @@ mod bind;
 mod body;
 mod docs;
 mod error;
+mod export;
 mod flush;
 mod guard;
 mod health;
+mod import;
 mod listing;
 mod params;
 mod query;
@@ -27,9 +29,12 @@ mod tests;
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 pub use bind::{Bound, bind, check};
 pub use error::ApiError;
 pub use flush::{FlushAnswer, FlushRequest};
+pub use import::Imported;
 pub use query::{AnswerSql, INCOMPLETE, QueryRequest, Rows};
 pub use refusal::{Fault, FaultBody};
 pub use serve::serve;
@@ -38,6 +43,7 @@ use axum::body::Bytes;
 
 use crate::clock::SharedClock;
 use crate::ingest::Latest;
+use crate::ingest::files::Importer;
 use crate::ingest::http::Desk;
 use crate::ledger::Ledger;
 use crate::segment::{SealerHandle, SegmentDir};
@@ -58,6 +64,8 @@ pub struct Doors {
     pub latest: Arc<Latest>,
     /// Where readings are handed in.
     pub desk: Desk,
+    /// Where files are handed in.
+    pub importer: Importer,
     /// For their arrival.
     pub clock: SharedClock,
     /// Seals on demand.
@@ -68,11 +76,16 @@ pub struct Doors {
     pub engine: Arc<dyn AnswerSql>,
 }
 
+/// Exports, and pieces of imports, at a time: each holds some tens of megabytes.
+const MAX_TRANSFERS: usize = 2;
+
 /// What handlers share: the rooms, and the bounds on how much is asked of them at a time.
 struct Hall {
     rooms: Doors,
     reads: Reads,
     scale: Scale,
+    exports: Arc<Semaphore>,
+    imports: Arc<Semaphore>,
     /// What can be asked, as JSON.
     description: Bytes,
 }
@@ -80,6 +93,8 @@ struct Hall {
 impl Hall {
     fn new(rooms: Doors) -> Self {
         let reads = Reads::new(rooms.ledger.clone());
-        Self { rooms, reads, scale: Scale::new(), description: docs::describe().into() }
+        let seats = || Arc::new(Semaphore::new(MAX_TRANSFERS));
+        let description = docs::describe().into();
+        Self { rooms, reads, scale: Scale::new(), exports: seats(), imports: seats(), description }
     }
 }

@@ -117,6 +117,9 @@ impl From<RangeError> for Refusal {
         match error {
             RangeError::Ledger(error) => error.into(),
             RangeError::TooManyBuckets => Self::invalid(error.to_string(), "ask for a larger step or a shorter range"),
+            RangeError::TooMuchHot => {
+                Self::unavailable("too_much_hot", error.to_string(), "seal it with POST /api/v1/flush, or try again in a moment")
+            }
             RangeError::TooLong => Self::unavailable("range_timeout", error.to_string(), "ask for a shorter range"),
         }
     }

@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::refusal::Refusal;
-use super::{Hall, docs, flush, health, listing, query, range, readings};
+use super::{Hall, docs, export, flush, health, import, listing, query, range, readings};
 
 /// All routes, with their description.
 pub(super) fn table() -> OpenApiRouter<Arc<Hall>> {
@@ -22,6 +22,8 @@ pub(super) fn table() -> OpenApiRouter<Arc<Hall>> {
         .routes(routes!(listing::series))
         .routes(routes!(listing::latest))
         .routes(routes!(range::range))
+        .routes(routes!(export::export))
+        .routes(routes!(import::known, import::import))
         .routes(routes!(listing::records))
         .routes(routes!(listing::segments))
         .routes(routes!(listing::losses))

@@ -234,16 +234,16 @@ fn known_names(refused: &Answered) -> Vec<String> {
 async fn each_route_takes_the_parameters_and_members_that_are_described_and_no_other() {
     let house = House::open().await;
     for (path, item) in described::DESCRIPTION["paths"].as_object().unwrap() {
-        if let Some(get) = item.get("get") {
-            let named = get["parameters"].as_array().into_iter().flatten().map(|parameter| parameter["name"].as_str().unwrap());
-            let answer = house.get(&format!("{path}?nonsense=1")).await;
+        for (method, operation) in item.as_object().unwrap() {
+            let parameters = operation["parameters"].as_array().into_iter().flatten().filter(|parameter| parameter["in"] == "query");
+            let parameters = sorted(parameters.map(|parameter| parameter["name"].as_str().unwrap()));
+            let members = described::members_of_body(operation);
+            let answer = match members.is_empty() {
+                true => ask::unix(&house.socket, &method.to_uppercase(), &format!("{path}?nonsense=1"), &[], "").await,
+                false => house.post(path, r#"{"nonsense":1}"#).await,
+            };
             let known = if answer.status == StatusCode::BAD_REQUEST { known_names(&answer) } else { Vec::new() };
-            assert_eq!(known, sorted(named), "{path}");
-        }
-        if item.get("post").is_some() {
-            let answer = house.post(path, r#"{"nonsense":1}"#).await;
-            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
-            assert_eq!(known_names(&answer), described::members_of_body(path), "{path}");
+            assert_eq!(known, [parameters, members].concat(), "{method} {path}");
         }
     }
 }
@@ -298,4 +298,36 @@ async fn the_books_balance_in_every_answer_while_readings_come_in() {
         assert_eq!(status["books"]["accepted"], status["ingest"]["readings"], "{status}");
     }
     sends.await.unwrap();
+}
+
+const FILE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+#[tokio::test]
+async fn what_is_no_piece_of_a_file_is_refused_and_nothing_is_known_of_it() {
+    let house = House::open().await;
+    let path = format!("/api/v1/import?file={FILE}&row=0");
+    assert_eq!(fault(&house.post(&path, "no Arrow").await), (400, "invalid_request".to_owned()));
+    assert_eq!(fault(&house.post(&path, "").await), (400, "invalid_request".to_owned()));
+    assert_eq!(fault(&house.post("/api/v1/import?file=x&row=0", "").await), (400, "invalid_request".to_owned()));
+    assert_eq!(fault(&house.post(&format!("/api/v1/import?file={FILE}"), "").await), (400, "invalid_request".to_owned()));
+    let known = house.get(&format!("/api/v1/import?file={FILE}")).await;
+    assert_eq!((known.status, known.json()), (StatusCode::OK, json!({"rows": 0})));
+    assert_eq!(fault(&house.get("/api/v1/import").await), (400, "invalid_request".to_owned()));
+}
+
+#[tokio::test]
+async fn an_export_is_an_arrow_stream_also_where_there_is_nothing() {
+    let house = House::open().await;
+    house.post("/api/v1/readings", ONE).await;
+    for (query, readings) in [("", 1), ("?sensor=nobody", 0), ("?sensor=tank-1&metric=level&from=0", 1)] {
+        let answer = house.get(&format!("/api/v1/export{query}")).await;
+        assert_eq!(
+            (answer.status, answer.headers["content-type"].to_str().unwrap()),
+            (StatusCode::OK, "application/vnd.apache.arrow.stream")
+        );
+        let stream = arrow::ipc::reader::StreamReader::try_new(std::io::Cursor::new(answer.bytes()), None).unwrap();
+        assert_eq!(stream.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), readings, "{query}");
+    }
+    assert_eq!(fault(&house.get("/api/v1/export?from=2&to=1").await), (400, "invalid_request".to_owned()));
+    assert_eq!(fault(&house.get("/api/v1/export?sensr=a").await), (400, "invalid_request".to_owned()));
 }

@@ -4,6 +4,7 @@ mod batcher;
 pub mod client;
 pub mod decode;
 mod delivery;
+pub mod files;
 mod header;
 pub mod http;
 mod latest;

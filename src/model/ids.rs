@@ -90,7 +90,7 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, NotA> {
         let wrong = || NotA { text: text.to_owned(), expected: "a SHA-256 (64 hexadecimal digits)" };
-        if text.len() != 64 || !text.is_ascii() {
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(wrong());
         }
         let mut bytes = [0; 32];

@@ -25,6 +25,10 @@ impl Answered {
         String::from_utf8(self.body.to_vec()).unwrap()
     }
 
+    pub fn bytes(&self) -> Bytes {
+        self.body.clone()
+    }
+
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
     }

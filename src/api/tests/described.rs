@@ -48,9 +48,9 @@ pub fn check_references(part: &Value) {
     }
 }
 
-/// The members that a POST to `path` may have, in order.
-pub fn members_of_body(path: &str) -> Vec<String> {
-    let schema = &DESCRIPTION["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"];
+/// The members that the body of `operation` may have, in order.
+pub fn members_of_body(operation: &Value) -> Vec<String> {
+    let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
     let objects = alternatives(schema).into_iter().filter_map(|schema| schema["properties"].as_object());
     let mut names: Vec<_> = objects.flat_map(|members| members.keys().cloned()).collect();
     names.sort();

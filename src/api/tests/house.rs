@@ -18,11 +18,13 @@ use crate::api::{AnswerSql, Doors, Rows, bind, serve};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config;
 use crate::engine::{Format, QueryError};
+use crate::ingest::files::Importer;
 use crate::ingest::http::Desk;
 use crate::ingest::{Admitted, Content, Intake, Latest, Outcome};
 use crate::ledger::{Ledger, Open};
 use crate::model::{Batch, Shipment, Tally, Timestamp};
 use crate::segment::{Sealer, SealerState, SegmentDir};
+use crate::space::Space;
 use crate::status::{Frame, LinkState, Now, Sources};
 
 pub struct House {
@@ -85,7 +87,8 @@ impl House {
         let bound = bind(&settings).await.unwrap();
         let address = bound.addresses()[0];
         let (desk, engine) = (Desk::new(intake), Arc::new(Canned));
-        let doors = Doors { sources, ledger: ledger.clone(), dir, latest, desk, clock, sealer, uploader: None, engine };
+        let importer = Importer::new(ledger.clone(), Arc::clone(&latest), Arc::clone(&clock), Space::default(), 1_000_000);
+        let doors = Doors { sources, ledger: ledger.clone(), dir, latest, desk, importer, clock, sealer, uploader: None, engine };
         let served = serve(bound, doors, stop.clone());
         let doors = Some(tokio::spawn(async move { served.await.unwrap() }));
         Self { _folder: folder, socket, address, stop, ledger, now, gate, pump, doors }
