@@ -6,6 +6,7 @@
     reason = "each benchmark uses its part, and stops at the first surprise"
 )]
 
+pub mod network;
 pub mod rows;
 
 use std::fs;
@@ -32,6 +33,8 @@ pub fn scratch() -> tempfile::TempDir {
 pub struct Daemon {
     child: Child,
     socket: PathBuf,
+    /// The network namespace it runs in, if it has one of its own.
+    netns: Option<String>,
     /// From its start to READY.
     pub ready_after: Duration,
 }
@@ -39,15 +42,20 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it in `folder`, which may hold an earlier one's data, with `settings` beside the usual; returns at READY.
     pub fn start(folder: &Path, settings: &str) -> Self {
-        Self::run(folder, &format!("[engine]\nenabled = false\n{settings}"))
+        Self::run(None, folder, &format!("[engine]\nenabled = false\n{settings}"))
+    }
+
+    /// The same in the network namespace `netns`.
+    pub fn start_in(netns: &str, folder: &Path, settings: &str) -> Self {
+        Self::run(Some(netns), folder, &format!("[engine]\nenabled = false\n{settings}"))
     }
 
     /// The same with the engine.
     pub fn start_with_engine(folder: &Path) -> Self {
-        Self::run(folder, "")
+        Self::run(None, folder, "")
     }
 
-    fn run(folder: &Path, settings: &str) -> Self {
+    fn run(netns: Option<&str>, folder: &Path, settings: &str) -> Self {
         let path = |name: &str| folder.join(name);
         let (config, socket, notify) = (path("forebay.toml"), path("socket"), path("notify"));
         let (data, door) = (path("data"), socket.display());
@@ -60,9 +68,9 @@ impl Daemon {
         let told = UnixDatagram::bind(&notify).unwrap();
         told.set_read_timeout(Some(START)).unwrap();
         let begun = Instant::now();
-        let mut command = Command::new(PROGRAM);
+        let mut command = program_in(netns);
         let child = command.args(["run", "--config"]).arg(&config).env("NOTIFY_SOCKET", &notify).stdout(Stdio::null()).spawn().unwrap();
-        let mut daemon = Self { child, socket, ready_after: Duration::ZERO };
+        let mut daemon = Self { child, socket, netns: netns.map(str::to_owned), ready_after: Duration::ZERO };
         let mut message = [0; 256];
         loop {
             let length = told.recv(&mut message).unwrap();
@@ -95,7 +103,7 @@ impl Daemon {
     /// Starts senders: `arguments` are those of `forebay sim`.
     pub fn send(&self, arguments: &str) -> Senders {
         let url = format!("mqtt://{}", text(&self.status()["listeners"]["mqtt"][0]));
-        let mut command = Command::new(PROGRAM);
+        let mut command = program_in(self.netns.as_deref());
         Senders(command.args(["sim", "--json", "--mqtt", &url]).args(arguments.split(' ')).stdout(Stdio::piped()).spawn().unwrap())
     }
 
@@ -115,6 +123,19 @@ impl Daemon {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+}
+
+/// The program, in the network namespace `netns` if there is one.
+fn program_in(netns: Option<&str>) -> Command {
+    match netns {
+        None => Command::new(PROGRAM),
+        Some(netns) => network::in_namespace(netns, PROGRAM),
+    }
+}
+
+/// Whether `forebay verify` finds the lake of `arguments` complete.
+pub fn is_complete(netns: &str, arguments: &[String]) -> bool {
+    program_in(Some(netns)).arg("verify").args(arguments).stdout(Stdio::null()).status().unwrap().success()
 }
 
 impl Drop for Daemon {

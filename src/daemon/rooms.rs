@@ -123,7 +123,7 @@ impl<'a> Ground<'a> {
         let (latest, once) = blocking("reading its journal", move || ingest::remember(&ledger.reader()?, &config)).await?;
         memory::give_back();
         let (latest, state) = (Arc::new(latest), Arc::new(PumpState::default()));
-        let (intake, deliveries) = Intake::within(self.space.clone());
+        let (intake, deliveries) = Intake::within(self.space.clone(), self.config.retention.cap.0);
         let parts = Parts {
             deliveries,
             ledger: self.ledger.clone(),
