@@ -6,6 +6,7 @@ mod bad_input;
 #[path = "../support/certificates.rs"]
 mod certificates;
 mod crash_points;
+mod engine;
 mod exactly_once;
 mod faults;
 mod files;
