@@ -6,9 +6,11 @@ mod bad_input;
 #[path = "../support/certificates.rs"]
 mod certificates;
 mod crash_points;
+mod doctor;
 mod engine;
 mod exactly_once;
 mod faults;
+mod packaging;
 mod files;
 mod redelivery;
 mod retention;
