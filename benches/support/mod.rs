@@ -10,7 +10,8 @@ pub mod network;
 pub mod rows;
 
 use std::fs;
-use std::os::unix::net::UnixDatagram;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -51,8 +52,24 @@ impl Daemon {
     }
 
     /// The same with the engine.
-    pub fn start_with_engine(folder: &Path) -> Self {
-        Self::run(None, folder, "")
+    pub fn start_with_engine(folder: &Path, settings: &str) -> Self {
+        Self::run(None, folder, settings)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A request on its socket: the status of the answer, and its body.
+    pub fn post(&self, path: &str, kind: &str, body: &str) -> (u16, String) {
+        let mut socket = UnixStream::connect(&self.socket).unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: forebay\r\nconnection: close\r\ncontent-type: {kind}\r\n");
+        socket.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+        (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
     }
 
     fn run(netns: Option<&str>, folder: &Path, settings: &str) -> Self {

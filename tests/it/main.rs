@@ -7,6 +7,7 @@ mod bad_input;
 mod certificates;
 mod crash_points;
 mod doctor;
+mod engine;
 mod exactly_once;
 mod faults;
 mod packaging;
