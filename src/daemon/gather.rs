@@ -59,7 +59,7 @@ impl States {
             listeners: Listeners {
                 mqtt: self.addresses.mqtt.iter().map(ToString::to_string).collect(),
                 http: self.addresses.http.iter().map(ToString::to_string).collect(),
-                flight: Vec::new(),
+                flight: self.addresses.flight.iter().map(ToString::to_string).collect(),
             },
             pulse: Pulse { steps: self.pump.steps(), waiting: self.pump.waiting() > 0 },
             ready: self.ready.load(Ordering::Relaxed),
