@@ -5,6 +5,7 @@ mod bad_input;
 mod crash_points;
 mod faults;
 mod files;
+mod flight;
 mod redelivery;
 mod retention;
 mod sql;
