@@ -12,6 +12,7 @@
 //! `protocol` and `frame` are the language between them, `format` is what the user gets. `table_file` has nothing to do with
 //! the child: it makes a DuckDB file of an export.
 
+mod binding;
 #[cfg(feature = "engine")]
 mod child;
 mod error;
@@ -38,6 +39,7 @@ mod tests;
 
 #[cfg(feature = "engine")]
 pub use child::child_main;
+pub use binding::{Binding, Param};
 pub use error::QueryError;
 pub use format::Format;
 pub use handle::{Answer, AnswerBody, EngineHandle};

@@ -9,6 +9,7 @@ mod crash_points;
 mod exactly_once;
 mod faults;
 mod files;
+mod flight;
 mod redelivery;
 mod retention;
 mod s3;

@@ -9,13 +9,15 @@ use std::thread;
 use std::time::Duration;
 
 use arrow::error::ArrowError;
-use duckdb::Connection;
+use duckdb::types::{TimeUnit, Value};
+use duckdb::{Connection, params_from_iter};
 
 use super::SqlLayer;
 use super::control::Events;
 use super::database::Database;
 use super::guard::Guard;
 use crate::config::ByteSize;
+use crate::engine::binding::{Binding, Param};
 use crate::engine::format::AnswerWriter;
 use crate::engine::frame::head_of;
 use crate::engine::gate;
@@ -75,7 +77,7 @@ fn run(connection: &Connection, ask: &Ask, socket: &UnixStream, sql_layer: SqlLa
     let outcome = catch_unwind(AssertUnwindSafe(|| answer(connection, ask, socket, sql_layer)));
     let outcome = outcome.unwrap_or_else(|_| Err(internal("a query panicked".to_owned())));
     let last = match outcome {
-        Ok(rows) => Piece::Done { rows },
+        Ok((rows, parameters)) => Piece::Done { rows, parameters },
         Err(_) if guard.expired() => Piece::Failed(Failure { kind: FailureKind::TimedOut, message: String::new() }),
         Err(failure) => Piece::Failed(failure),
     };
@@ -83,10 +85,12 @@ fn run(connection: &Connection, ask: &Ask, socket: &UnixStream, sql_layer: SqlLa
     guard.lift(socket);
 }
 
-fn answer(connection: &Connection, ask: &Ask, socket: &UnixStream, sql_layer: SqlLayer) -> Result<u64, Failure> {
+fn answer(connection: &Connection, ask: &Ask, socket: &UnixStream, sql_layer: SqlLayer) -> Result<(u64, usize), Failure> {
     let statement = if sql_layer == SqlLayer::On { statement_of(connection, ask)? } else { ask.sql.clone() };
     let mut statement = connection.prepare(&statement).map_err(|error| failure_of(&error))?;
-    let batches = statement.stream_arrow([]).map_err(|error| failure_of(&error))?;
+    let parameters = statement.parameter_count();
+    let values = values_of(&ask.binding, parameters)?;
+    let batches = statement.stream_arrow(params_from_iter(values)).map_err(|error| failure_of(&error))?;
     let sent = AtomicU64::new(0);
     let mut writer = AnswerWriter::begin(ask.format, Pieces::new(socket, &sent), &batches.get_schema()).map_err(unwritable)?;
     for batch in batches {
@@ -98,7 +102,27 @@ fn answer(connection: &Connection, ask: &Ask, socket: &UnixStream, sql_layer: Sq
     }
     let (mut pieces, rows) = writer.finish().map_err(unwritable)?;
     pieces.flush().map_err(|error| internal(error.to_string()))?;
-    Ok(rows)
+    Ok((rows, parameters))
+}
+
+/// The values of `wanted` parameters. Where they are not known, nulls tell the types of everything else.
+fn values_of(binding: &Binding, wanted: usize) -> Result<Vec<Value>, Failure> {
+    let value = |param: &Param| match param {
+        Param::Null => Value::Null,
+        Param::Bool(value) => Value::Boolean(*value),
+        Param::Int(value) => Value::BigInt(*value),
+        Param::Real(value) => Value::Double(*value),
+        Param::Text(value) => Value::Text(value.clone()),
+        Param::Time(value) => Value::Timestamp(TimeUnit::Microsecond, value.0),
+    };
+    match binding {
+        Binding::Unknown => Ok(vec![Value::Null; wanted]),
+        Binding::Values(params) if params.len() == wanted => Ok(params.iter().map(value).collect()),
+        Binding::Values(params) => {
+            let message = format!("the statement has {wanted} parameters, {} values were given", params.len());
+            Err(Failure { kind: FailureKind::Sql, message })
+        }
+    }
 }
 
 /// The statement that runs, judged as the user wrote it and as it runs: to prepare several would run all but the last.
