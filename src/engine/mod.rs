@@ -37,9 +37,9 @@ mod tables;
 #[cfg(all(test, feature = "engine"))]
 mod tests;
 
+pub use binding::{Binding, Param};
 #[cfg(feature = "engine")]
 pub use child::child_main;
-pub use binding::{Binding, Param};
 pub use error::QueryError;
 pub use format::Format;
 pub use handle::{Answer, AnswerBody, EngineHandle};

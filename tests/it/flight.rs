@@ -2,20 +2,19 @@
 #![cfg(feature = "engine")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::certificates::{Authority, Pair};
 use crate::support::Gateway;
 
-fn filled(api: &str) -> Gateway {
+/// A gateway with 1,000 readings, with more settings of the section [api] and of others.
+fn filled(api: &str, more: &str) -> Gateway {
     let mut gateway = Gateway::new("");
-    // `configure` ends with the section [api].
-    gateway.configure(&format!("flight = [\"127.0.0.1:0\"]\n{api}[listener]\nbind = [\"127.0.0.1:0\"]\n"));
-    fs::write(gateway.folder.path().join("api-token"), "secret").unwrap();
-    fs::set_permissions(gateway.folder.path().join("api-token"), fs::Permissions::from_mode(0o600)).unwrap();
+    gateway.configure(&format!("flight = [\"127.0.0.1:0\"]\n{api}[listener]\nbind = [\"127.0.0.1:0\"]\n{more}"));
+    gateway.secret("api-token", "secret");
     gateway.start();
     let path = gateway.folder.path().join("in.csv");
     let rows: String = (0..1000).map(|row| format!("{},s,t,{row}\n", 1_700_000_000 + row)).collect();
@@ -25,11 +24,13 @@ fn filled(api: &str) -> Gateway {
     gateway
 }
 
-fn driver(gateway: &Gateway, token: &[&str]) -> Value {
+/// What the drivers found, at an address of `scheme`.
+fn driver(gateway: &Gateway, scheme: &str, more: &[&str]) -> Value {
     let address = gateway.status()["listeners"]["flight"][0].as_str().expect("a door of Flight SQL").to_owned();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/flight.py");
-    let uri = format!("grpc://{address}");
-    let output = Command::new("python3").arg(script).args(["--uri", &uri]).args(token).output().unwrap();
+    let uri = format!("{scheme}://{address}");
+    let daemon = gateway.pid().to_string();
+    let output = Command::new("python3").arg(script).args(["--uri", &uri, "--daemon", &daemon]).args(more).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{}", gateway.last_lines());
     serde_json::from_slice(&output.stdout).unwrap()
@@ -37,7 +38,8 @@ fn driver(gateway: &Gateway, token: &[&str]) -> Value {
 
 fn check(found: &Value) {
     assert_eq!(found["plain"], json!([[1000, 999.0], ["n", "top"]]));
-    assert_eq!((&found["bound"], &found["bound_time"]), (&json!(10), &json!(10)));
+    assert_eq!((&found["bound"], &found["bound_time"], &found["bound_text"]), (&json!(10), &json!(10), &json!(10)));
+    assert_eq!(found["outlived"], 10, "{found}");
     assert_eq!(found["arrow"], json!([1000, ["timestamp[us]", "string", "string", "double"]]));
     assert!(found["wrong"].as_str().unwrap().contains("nowhere"), "{found}");
     assert!(found["unbound"].as_str().unwrap().contains("parameters"), "{found}");
@@ -46,22 +48,41 @@ fn check(found: &Value) {
     assert_eq!((&found["table_types"], &found["vendor"]), (&json!(["BASE TABLE"]), &json!("forebay")));
     assert_eq!(found["table_schema"][0], "time");
     assert_eq!(found["qualified"], 1000);
-    assert_eq!(found["flight"], json!([1, 0, ["value"]]));
-    assert_eq!((&found["flight_rows"], &found["flight_schema"]), (&json!([0.0, 1.0, 2.0]), &json!(["value"])));
+    assert_eq!((&found["statement"], &found["schema"]), (&json!({"value": [0.0, 1.0, 2.0]}), &json!(["value"])));
+    assert!(found["info"].as_array().unwrap().len() > 10, "{found}");
+    assert_eq!(found["base_tables"], json!(["books", "losses", "readings", "records", "series"]));
+    assert_eq!((&found["columns"][0], &found["columns"][9], &found["views"]), (&json!("time"), &json!("seq"), &json!(0)));
+    assert_eq!(found["catalogs"], json!({"catalog_name": ["memory"]}));
+    assert_eq!(found["schemas"], json!({"catalog_name": ["memory"], "db_schema_name": ["main"]}));
+    assert!(found["types"].as_array().unwrap().contains(&json!("TIMESTAMP")), "{found}");
 }
 
 #[test]
 fn adbc_and_pyarrow_find_what_they_look_for() {
-    let gateway = filled("");
-    let found = driver(&gateway, &[]);
+    let gateway = filled("", "");
+    let found = driver(&gateway, "grpc+tcp", &[]);
     check(&found);
     assert_eq!(found["without_token"], "answered");
 }
 
 #[test]
-fn with_a_token_drivers_log_in_and_others_are_refused() {
-    let gateway = filled("token_file = \"api-token\"\n");
-    let found = driver(&gateway, &["--token", "secret"]);
+fn with_a_token_drivers_log_in_over_tls_and_others_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "authority");
+    let (Pair { cert, key }, ca) = (authority.sign("gateway"), authority.pair.cert.to_str().unwrap());
+    let api = format!("token_file = \"api-token\"\ntls_cert = \"{}\"\ntls_key = \"{}\"\n", cert.display(), key.display());
+    let gateway = filled(&api, "");
+    let found = driver(&gateway, "grpc+tls", &["--token", "secret", "--ca-file", ca]);
     check(&found);
     assert_eq!(found["without_token"], "refused");
+}
+
+#[test]
+fn the_limits_of_a_query_hold_and_say_what_they_are() {
+    let gateway = filled("", "[engine]\nquery_timeout = \"5s\"\nmax_answer = \"1MiB\"\n");
+    let found = driver(&gateway, "grpc+tcp", &["--limits"]);
+    for (what, said) in [("too_slow", "engine.query_timeout, 5s"), ("too_long", "engine.max_answer, 1MiB"), ("denied", "one SELECT")] {
+        assert!(found[what].as_str().is_some_and(|text| text.contains(said)), "{what}: {found}");
+    }
+    assert_eq!(found["after"], 1);
 }

@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Response, header};
 use axum::middleware::Next;
 use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
 use futures::stream::{self, StreamExt as _};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -90,6 +90,7 @@ fn given(headers: &HeaderMap) -> Option<String> {
     if scheme.eq_ignore_ascii_case("bearer") {
         return Some(given.trim().to_owned());
     }
-    let login = String::from_utf8(BASE64_STANDARD.decode(given.trim()).ok()?).ok()?;
+    // Go's driver leaves out what fills it up to four.
+    let login = String::from_utf8(BASE64_STANDARD_NO_PAD.decode(given.trim().trim_end_matches('=')).ok()?).ok()?;
     scheme.eq_ignore_ascii_case("basic").then(|| login.split_once(':').map(|(_, password)| password.to_owned()))?
 }

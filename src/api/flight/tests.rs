@@ -56,6 +56,7 @@ impl AnswerSql for Numbers {
             "forbidden" => Err(QueryError::Denied("not allowed".to_owned())),
             "busy" => Err(QueryError::Busy { running: 4 }),
             "gone" => Err(QueryError::EngineGone),
+            "off" => Err(QueryError::Off("there is no engine")),
             sql => Ok((stream_of(&[]), sql.matches('?').count())),
         };
         async move { described }.boxed()
@@ -122,6 +123,7 @@ async fn what_fails_says_so_in_grpcs_words_also_halfway() {
         ("forbidden", Code::PermissionDenied),
         ("busy", Code::ResourceExhausted),
         ("gone", Code::Unavailable),
+        ("off", Code::FailedPrecondition),
     ];
     for (sql, expected) in codes {
         let error = client.execute(sql.to_owned(), None).await.unwrap_err();
