@@ -121,7 +121,7 @@ async fn merge(data: &Path, cuts: i64) {
     let segments = house.ledger.reader().unwrap().segments().unwrap();
     let (files, bytes): (usize, u64) = (segments.len(), segments.iter().map(|segment| segment.bytes).sum());
     verify_all(&house).await;
-    let (used, clock) = (bytes, Arc::<SetClock>::clone(&house.clock));
+    let clock = Arc::<SetClock>::clone(&house.clock);
     let merger = Merger::new(MergerSetup {
         ledger: house.ledger.clone(),
         dir: house.dir.clone(),
@@ -130,7 +130,6 @@ async fn merge(data: &Path, cuts: i64) {
         data_dir: data.to_owned(),
         segment: Segment::default(),
         retention: Retention { min_free: ByteSize(0), ..Retention::default() },
-        used_bytes: Arc::new(move || used),
     });
     drop(segments);
     let before = memory("VmRSS:");

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,8 +40,17 @@ impl Daemon {
     /// The daemon at `flag`, else at `FOREBAY_SOCKET`, else where the configuration says.
     pub fn find(flag: Option<PathBuf>) -> Self {
         // A configuration that is wrong elsewhere is no reason not to ask a daemon that runs.
-        let configured = || config::load(None).map_or_else(|_| config::Api::default().socket, |loaded| loaded.config.api.socket);
+        Self::find_or(flag, || config::load(None).map_or_else(|_| config::Api::default().socket, |loaded| loaded.config.api.socket))
+    }
+
+    /// The same, with another place than the usual one for the configuration.
+    pub fn find_or(flag: Option<PathBuf>, configured: impl FnOnce() -> PathBuf) -> Self {
         Self { socket: choose(flag, std::env::var_os("FOREBAY_SOCKET"), configured) }
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Asks for `path` and reads the JSON answer.

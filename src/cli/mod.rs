@@ -3,6 +3,7 @@
 mod config;
 pub mod connect;
 mod demo;
+mod doctor;
 mod error;
 mod export;
 mod flush;
@@ -23,7 +24,7 @@ mod watch;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub use error::CliError;
 
@@ -62,11 +63,18 @@ enum Command {
     Route(route::RouteArgs),
     /// Accounts of sensors: add one or change its password, remove, list
     User(user::UserArgs),
+    /// Look at this machine: what is well, what is not, what to do
+    Doctor(doctor::DoctorArgs),
     /// Show, check or print the configuration
     Config(config::ConfigArgs),
     /// The process that runs SQL; started by the daemon
     #[command(hide = true)]
     Engine,
+}
+
+/// The command line, for what is written from it: manual pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Threads that run tasks: one for the sources, one for the doors; more only wake each other.
@@ -113,6 +121,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Sim(args) => sim::run(args).await.map(|()| ExitCode::SUCCESS).map_err(CliError::because),
         Command::Route(args) => route::run(args),
         Command::User(args) => user::run(args).await,
+        Command::Doctor(args) => doctor::run(args, socket).await,
         Command::Config(args) => config::run(args),
         Command::Engine => Ok(ExitCode::FAILURE),
     }

@@ -90,7 +90,7 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
     ground.start_doors(bound, doors);
     ground.start_sources(listener, client);
     ground.start_scrubber();
-    ground.start_merger(retention);
+    ground.start_merger();
     ready.store(true, Ordering::Relaxed);
     Ok(Rooms { ledger: ground.ledger, sources, sealer, uploader, addresses })
 }
@@ -104,7 +104,7 @@ struct Ground<'a> {
     dir: SegmentDir,
     /// Recovery, sealer, scrubber and uploader all count in it.
     sealed: Arc<SealerState>,
-    /// Retention says there whether the pump and its sources may take readings.
+    /// Retention says there whether the pump and its sources may take readings, and how much may be written.
     space: Space,
 }
 
@@ -114,12 +114,13 @@ impl<'a> Ground<'a> {
         retention::give_back_if_full(&config.gateway.data_dir);
         let (data_dir, open) = (config.gateway.data_dir.clone(), Open { host_id: folder::host_id(), clock: Arc::clone(&clock) });
         let ledger = blocking("opening it", move || Ledger::open(&data_dir, open)).await?;
-        let dir = SegmentDir::open(&config.gateway.data_dir)?;
+        let space = Space::default();
+        let dir = SegmentDir::within(&config.gateway.data_dir, space.clone())?;
         let sealed = Arc::new(SealerState::default());
         segment::recover(&ledger, &dir, &sealed).await?;
         let (gateway, data_dir, instance) = (&config.gateway.id, config.gateway.data_dir.display(), ledger.identity().instance);
         tracing::info!(gateway, %instance, %data_dir, "the data folder is open");
-        Ok(Self { config, tasks, clock, ledger, dir, sealed, space: Space::default() })
+        Ok(Self { config, tasks, clock, ledger, dir, sealed, space })
     }
 
     async fn start_pump(&self, decoder: Decoder) -> Result<(Intake, Arc<Latest>, Arc<PumpState>), DaemonError> {
@@ -159,7 +160,7 @@ impl<'a> Ground<'a> {
     }
 
     /// It needs nobody, and nobody waits for it.
-    fn start_merger(&self, room: Arc<RetentionState>) {
+    fn start_merger(&self) {
         let merger = Merger::new(MergerSetup {
             ledger: self.ledger.clone(),
             dir: self.dir.clone(),
@@ -168,7 +169,6 @@ impl<'a> Ground<'a> {
             data_dir: self.config.gateway.data_dir.clone(),
             segment: self.config.segment.clone(),
             retention: self.config.retention.clone(),
-            used_bytes: Arc::new(move || room.room().used_bytes),
         });
         let stop = self.tasks.stop_of(Stage::Sealer);
         self.tasks.side("merger", Stage::Sealer, move || merger.clone().run(stop.clone()));

@@ -198,7 +198,6 @@ async fn a_merge_neither_hides_nor_doubles_a_reading() {
         data_dir: house.dir.root().to_owned(),
         segment: config::Segment::default(),
         retention: config::Retention { min_free: ByteSize(0), ..config::Retention::default() },
-        used_bytes: Arc::new(|| 0),
     });
     let (ranges, merging) = (house.ranges(), CancellationToken::new());
     let (expected, merged) = (CUTS as usize * 10, merging.clone());

@@ -16,10 +16,17 @@ fn filled(api: &str, more: &str) -> Gateway {
     gateway.configure(&format!("flight = [\"127.0.0.1:0\"]\n{api}[listener]\nbind = [\"127.0.0.1:0\"]\n{more}"));
     gateway.secret("api-token", "secret");
     gateway.start();
-    let path = gateway.folder.path().join("in.csv");
-    let rows: String = (0..1000).map(|row| format!("{},s,t,{row}\n", 1_700_000_000 + row)).collect();
-    fs::write(&path, format!("time,sensor,metric,value\n{rows}")).unwrap();
-    gateway.ok(&["import", path.to_str().unwrap()]);
+    // Most of them sealed, the others hot.
+    for (name, rows) in [("sealed.csv", 0..600), ("hot.csv", 600..1000)] {
+        let path = gateway.folder.path().join(name);
+        let rows: String = rows.map(|row| format!("{},s,t,{row}\n", 1_700_000_000 + row)).collect();
+        fs::write(&path, format!("time,sensor,metric,value\n{rows}")).unwrap();
+        gateway.ok(&["import", path.to_str().unwrap()]);
+        if name == "sealed.csv" {
+            gateway.command(&["flush", "--wait", "1s"]);
+        }
+    }
+    assert_eq!(gateway.books()["hot"], 400);
     gateway.wait_for("an answer", |gateway| gateway.command(&["query", "select 1"]).status.success());
     gateway
 }

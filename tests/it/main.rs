@@ -6,10 +6,12 @@ mod bad_input;
 #[path = "../support/certificates.rs"]
 mod certificates;
 mod crash_points;
+mod doctor;
 mod exactly_once;
 mod faults;
 mod files;
 mod flight;
+mod packaging;
 mod redelivery;
 mod retention;
 mod s3;
