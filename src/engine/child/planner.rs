@@ -74,7 +74,7 @@ impl Span {
 fn collect(plan: &Value, spans: &mut Vec<Span>) {
     match plan {
         Value::Object(members) => {
-            if word(plan, "type") == "LOGICAL_GET" && plan["function_data"]["table"] == "readings" {
+            if word(plan, "type") == "LOGICAL_GET" && word(&plan["function_data"], "table") == "readings" {
                 spans.push(scanned(plan).unwrap_or(ALL));
             }
             members.values().for_each(|member| collect(member, spans));
@@ -90,7 +90,7 @@ fn word<'a>(value: &'a Value, key: &str) -> &'a str {
 
 /// What the filters of a scan let through; `None` where they are not as expected.
 fn scanned(scan: &Value) -> Option<Span> {
-    let Some(filters) = scan["table_filters"]["filters"].as_array() else { return Some(ALL) };
+    let Some(filters) = scan.pointer("/table_filters/filters").and_then(Value::as_array) else { return Some(ALL) };
     if scan["table_filters_by_projection"] != true {
         return None;
     }
