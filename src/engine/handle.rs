@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::FramedRead;
 
+use super::binding::Binding;
 use super::error::QueryError;
 use super::format::Format;
 use super::frame::{FROM_ENGINE, FrameReader};
@@ -38,6 +39,7 @@ pub(super) const SWITCHED_OFF: &str = "the engine is switched off (engine.enable
 /// A query on its way to the engine.
 pub(super) struct Request {
     pub sql: String,
+    pub binding: Binding,
     pub format: Format,
     pub max_rows: Option<u64>,
     pub deadline: Instant,
@@ -86,11 +88,35 @@ impl EngineHandle {
     /// # Errors
     /// See [`QueryError`]. What goes wrong after the first bytes is the last item of the body.
     pub async fn query(&self, sql: String, format: Format, max_rows: Option<u64>) -> Result<Answer, QueryError> {
+        self.query_bound(sql, Binding::default(), format, max_rows).await
+    }
+
+    /// The columns of the answer that `sql` would give, as an Arrow stream without rows, and how many `?` it has.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub async fn describe(&self, sql: String, binding: Binding) -> Result<(Vec<u8>, usize), QueryError> {
+        let mut answer = self.query_bound(sql, binding, Format::Arrow, Some(0)).await?;
+        let mut columns = Vec::new();
+        while let Some(piece) = answer.body.next().await {
+            columns.extend_from_slice(&piece?);
+        }
+        Ok((columns, answer.body.parameters))
+    }
+
+    /// As [`Self::query`], of a statement with `?`.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub async fn query_bound(&self, sql: String, binding: Binding, format: Format, max_rows: Option<u64>) -> Result<Answer, QueryError> {
         if let Some(why) = self.absent {
             return Err(QueryError::Off(why));
         }
         if sql.len() > MAX_SQL_BYTES {
             return Err(QueryError::Sql(format!("the SQL has {} bytes, {MAX_SQL_BYTES} at most", sql.len())));
+        }
+        if binding.bytes() > MAX_SQL_BYTES {
+            return Err(QueryError::Sql(format!("the parameters have {} bytes, {MAX_SQL_BYTES} at most", binding.bytes())));
         }
         let busy = || QueryError::Busy { running: self.max_queries };
         let permit = timeout(MAX_WAIT, Arc::clone(&self.permits).acquire_owned()).await;
@@ -98,7 +124,7 @@ impl EngineHandle {
         let limit = self.query_timeout;
         let deadline = Instant::now() + limit;
         let (reply, answer) = oneshot::channel();
-        let request = Request { sql, format, max_rows, deadline, permit, reply };
+        let request = Request { sql, binding, format, max_rows, deadline, permit, reply };
         self.requests.try_send(request).map_err(|refused| match refused {
             TrySendError::Full(_) => busy(),
             TrySendError::Closed(_) => QueryError::NotReady,
@@ -109,7 +135,7 @@ impl EngineHandle {
         };
         let pieces = FramedRead::new(socket, FrameReader::new(FROM_ENGINE));
         let verified = self.verified.clone();
-        let mut body = AnswerBody { pieces, first: None, limit, deadline, verified, ended: false };
+        let mut body = AnswerBody { pieces, first: None, limit, deadline, parameters: 0, verified, ended: false };
         // The engine ends a query at its limit, and its supervisor the engine; this is only for a supervisor that is gone.
         let first = timeout_at(deadline + 3 * GRACE, body.next()).await.map_err(|_| QueryError::TimedOut { limit })?;
         body.first = first.transpose()?;
@@ -145,6 +171,8 @@ pub struct AnswerBody {
     first: Option<Bytes>,
     limit: Duration,
     deadline: Instant,
+    /// Known at its end.
+    parameters: usize,
     verified: Verified,
     ended: bool,
 }
@@ -180,7 +208,10 @@ impl Stream for AnswerBody {
         }
         let item = match ready!(self.pieces.poll_next_unpin(context)) {
             Some(Ok((Piece::Data, bytes))) => return Poll::Ready(Some(Ok(bytes))),
-            Some(Ok((Piece::Done { .. }, _))) => None,
+            Some(Ok((Piece::Done { parameters, .. }, _))) => {
+                self.parameters = parameters;
+                None
+            }
             Some(Ok((Piece::Failed(failure), _))) => Some(Err(self.failed(failure))),
             Some(Err(_)) | None => Some(Err(self.cut_short())),
         };
