@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::directory::{Removal, SegmentDir};
@@ -62,7 +62,7 @@ pub struct MergerSetup {
     /// How often cuts are made.
     pub segment: config::Segment,
     /// The cap, and what must stay free.
-    pub retention: config::Retention,
+    pub retention: watch::Receiver<config::Retention>,
     /// What the data folder took at the last look, in bytes.
     pub used_bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -256,6 +256,7 @@ impl Merger {
     /// Whether a file of `bytes` fits beside what is there. Blocking.
     fn has_room_for(&self, bytes: u64) -> bool {
         let MergerSetup { data_dir, retention, used_bytes, .. } = &*self.setup;
+        let retention = retention.borrow();
         // A disk that can't be asked sets no limit.
         let fits_the_disk = rustix::fs::statvfs(data_dir).is_ok_and(|disk| {
             let (size, free) = (disk.f_blocks.saturating_mul(disk.f_frsize), disk.f_bavail.saturating_mul(disk.f_frsize));

@@ -20,7 +20,7 @@ fn merger_within(rig: &Rig, cap: u64) -> Merger {
         state: Arc::clone(&rig.state),
         data_dir: rig.data.path().to_owned(),
         segment: settings(Duration::from_millis(10), 1),
-        retention: Retention { cap: ByteSize(cap), min_free: ByteSize(0), ..Retention::default() },
+        retention: tokio::sync::watch::channel(Retention { cap: ByteSize(cap), min_free: ByteSize(0), ..Retention::default() }).1,
         used_bytes: Arc::new(|| 1000),
     })
 }
