@@ -51,7 +51,7 @@ fn main() {
         (ours, rows, broker, idle.join().unwrap())
     });
     println!("bytes to the device for each reading, over {seconds} s; in brackets how many times as much SQLite writes");
-    println!("{:>10} {:>10} {:>18} {:>18} {:>14} {:>11}", "readings/s", "a message", "journal", "and its seal", "SQLite, rows", "mosquitto");
+    println!("{:>10} {:>10} {:>18} {:>18} {:>14} {:>11}", "readings/s", "a message", "journal", "and its seal", "SQLite", "mosquitto");
     for (((rate, figures), rows), broker) in RATES.iter().zip(&ours).zip(&rows).zip(&broker) {
         for (each, Written { journal, sealed }) in IN_A_MESSAGE.iter().zip(figures) {
             let cell = |bytes: &f64| format!("{bytes:.0} ({:.1}x)", rows / bytes);
