@@ -129,7 +129,7 @@ async fn merge(data: &Path, cuts: i64) {
         state: Arc::new(SealerState::default()),
         data_dir: data.to_owned(),
         segment: Segment::default(),
-        retention: Retention { min_free: ByteSize(0), ..Retention::default() },
+        retention: tokio::sync::watch::channel(Retention { min_free: ByteSize(0), ..Retention::default() }).1,
         used_bytes: Arc::new(move || used),
     });
     drop(segments);
