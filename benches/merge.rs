@@ -121,7 +121,7 @@ async fn merge(data: &Path, cuts: i64) {
     let segments = house.ledger.reader().unwrap().segments().unwrap();
     let (files, bytes): (usize, u64) = (segments.len(), segments.iter().map(|segment| segment.bytes).sum());
     verify_all(&house).await;
-    let (used, clock) = (bytes, Arc::<SetClock>::clone(&house.clock));
+    let clock = Arc::<SetClock>::clone(&house.clock);
     let merger = Merger::new(MergerSetup {
         ledger: house.ledger.clone(),
         dir: house.dir.clone(),
@@ -129,8 +129,7 @@ async fn merge(data: &Path, cuts: i64) {
         state: Arc::new(SealerState::default()),
         data_dir: data.to_owned(),
         segment: Segment::default(),
-        retention: tokio::sync::watch::channel(Retention { min_free: ByteSize(0), ..Retention::default() }).1,
-        used_bytes: Arc::new(move || used),
+        retention: Retention { min_free: ByteSize(0), ..Retention::default() },
     });
     drop(segments);
     let before = memory("VmRSS:");

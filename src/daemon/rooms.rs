@@ -92,7 +92,7 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
     ground.start_doors(bound, doors);
     ground.start_sources(listener, client);
     ground.start_scrubber();
-    ground.start_merger(retention, changes);
+    ground.start_merger();
     ready.store(true, Ordering::Relaxed);
     let live = Live::new(config.clone(), rules, limits, latest, Arc::clone(&sources));
     Ok(Rooms { ledger: ground.ledger, sources, sealer, uploader, addresses, live })
@@ -107,7 +107,7 @@ struct Ground<'a> {
     dir: SegmentDir,
     /// Recovery, sealer, scrubber and uploader all count in it.
     sealed: Arc<SealerState>,
-    /// Retention says there whether the pump and its sources may take readings.
+    /// Retention says there whether the pump and its sources may take readings, and how much may be written.
     space: Space,
 }
 
@@ -117,12 +117,13 @@ impl<'a> Ground<'a> {
         retention::give_back_if_full(&config.gateway.data_dir);
         let (data_dir, open) = (config.gateway.data_dir.clone(), Open { host_id: folder::host_id(), clock: Arc::clone(&clock) });
         let ledger = blocking("opening it", move || Ledger::open(&data_dir, open)).await?;
-        let dir = SegmentDir::open(&config.gateway.data_dir)?;
+        let space = Space::default();
+        let dir = SegmentDir::within(&config.gateway.data_dir, space.clone())?;
         let sealed = Arc::new(SealerState::default());
         segment::recover(&ledger, &dir, &sealed).await?;
         let (gateway, data_dir, instance) = (&config.gateway.id, config.gateway.data_dir.display(), ledger.identity().instance);
         tracing::info!(gateway, %instance, %data_dir, "the data folder is open");
-        Ok(Self { config, tasks, clock, ledger, dir, sealed, space: Space::default() })
+        Ok(Self { config, tasks, clock, ledger, dir, sealed, space })
     }
 
     async fn start_pump(&self, rules: watch::Receiver<Rules>) -> Result<(Intake, Arc<Latest>, Arc<PumpState>), DaemonError> {
@@ -161,7 +162,7 @@ impl<'a> Ground<'a> {
     }
 
     /// It needs nobody, and nobody waits for it.
-    fn start_merger(&self, room: Arc<RetentionState>, limits: watch::Receiver<Retention>) {
+    fn start_merger(&self) {
         let merger = Merger::new(MergerSetup {
             ledger: self.ledger.clone(),
             dir: self.dir.clone(),
@@ -169,8 +170,7 @@ impl<'a> Ground<'a> {
             state: Arc::clone(&self.sealed),
             data_dir: self.config.gateway.data_dir.clone(),
             segment: self.config.segment.clone(),
-            retention: limits,
-            used_bytes: Arc::new(move || room.room().used_bytes),
+            retention: self.config.retention.clone(),
         });
         let stop = self.tasks.stop_of(Stage::Sealer);
         self.tasks.side("merger", Stage::Sealer, move || merger.clone().run(stop.clone()));

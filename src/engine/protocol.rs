@@ -46,6 +46,8 @@ pub enum SmallTable {
     Records,
     /// Losses.
     Losses,
+    /// Segments of readings to attach, all of them, below the segments folder.
+    Segments,
 }
 
 /// What the ledger says at one moment, beside the rows.
@@ -57,8 +59,6 @@ pub struct Moment {
     pub mark: Seq,
     /// The books.
     pub books: Books,
-    /// Segments of readings to attach, all of them, below the segments folder; `None`: as before.
-    pub segments: Option<Vec<String>>,
 }
 
 /// A query.

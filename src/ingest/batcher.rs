@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::decode::{Decoded, Decoder};
-use super::delivery::{Admitted, Content, Delivery, Message, Outcome, Receipt, Rejection};
+use super::delivery::{Admitted, Content, Delivery, Message, Outcome, Receipt, Rejection, Share};
 use super::latest::Latest;
 use super::once::Once;
 use crate::config;
@@ -24,8 +22,8 @@ pub struct Gathered {
     /// What will be committed.
     pub batch: Batch,
     receipts: Vec<(Receipt, Outcome)>,
-    /// Shares of the waiting room, given back at the end.
-    shares: Vec<OwnedSemaphorePermit>,
+    /// What its deliveries hold, given back at the end.
+    shares: Vec<Share>,
     messages: usize,
     since: Option<Instant>,
     hurry: bool,

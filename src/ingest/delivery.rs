@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::model::{Digest, MarkEvent, Reading, Timestamp};
-use crate::space::Space;
+use crate::space::{Claim, Space};
 
 /// Payload bytes (and a fixed charge a message) that may wait for their commit. A Pi's listener at full speed fills
 /// this in about a second; beyond it sources are not read from.
@@ -17,6 +17,9 @@ const DELIVERY_CHARGE: usize = 256;
 
 /// Deliveries in the channel to the pump; the bytes are the real bound.
 const MAX_WAITING_DELIVERIES: usize = 4096;
+
+/// What a reading takes in memory, and at most on the disk, beside its text.
+const READING_CHARGE: (usize, usize) = (128, 48);
 
 /// A message as it came.
 #[derive(Debug, Clone)]
@@ -125,20 +128,43 @@ impl Delivery {
         let bytes = match &self.content {
             Content::Message(message) => message.payload.len() + message.topic.len(),
             Content::Duplicate { .. } | Content::Mark => 0,
-            Content::Readings(readings) => readings.len() * 128,
+            Content::Readings(readings) => readings.len() * READING_CHARGE.0 + text_bytes(readings),
             Content::Refused { sample, .. } => sample.len(),
         };
         (bytes + DELIVERY_CHARGE).min(MAX_WAITING_BYTES)
     }
+
+    /// Bytes by which it can make the data folder larger: the journal is compressed, and is written to the WAL and then to
+    /// the ledger itself. `None` for what brings nothing to keep, which is let through at any time.
+    fn room(&self) -> Option<u64> {
+        let bytes = match &self.content {
+            Content::Message(message) => message.payload.len() + message.topic.len(),
+            Content::Duplicate { .. } | Content::Mark => return None,
+            Content::Readings(readings) => readings.len() * READING_CHARGE.1 + text_bytes(readings),
+            Content::Refused { sample, .. } => sample.len(),
+        };
+        Some((2 * bytes + DELIVERY_CHARGE) as u64)
+    }
 }
 
-/// A delivery with its share of the waiting room.
+fn text_bytes(readings: &[Reading]) -> usize {
+    readings.iter().filter_map(|reading| reading.text.as_ref()).map(|text| text.len()).sum()
+}
+
+/// What a delivery holds until it is settled.
+#[derive(Debug)]
+pub struct Share {
+    _waiting: OwnedSemaphorePermit,
+    _room: Option<Claim>,
+}
+
+/// A delivery with its share of the waiting room, and of the room on the disk.
 #[derive(Debug)]
 pub struct Admitted {
     /// The delivery.
     pub delivery: Delivery,
     /// Given back when it is settled.
-    pub share: OwnedSemaphorePermit,
+    pub share: Share,
 }
 
 /// The pump is gone: the daemon is stopping.
@@ -177,19 +203,29 @@ impl Intake {
         self.space.refusal()
     }
 
-    /// Hands in a delivery; waits while the waiting room is full or no readings are taken, which holds the source back.
+    /// Returns when no readings are taken, with the reason.
+    pub async fn refused(&self) -> Arc<str> {
+        self.space.refused().await
+    }
+
+    /// Hands in a delivery; waits while the waiting room is full, no readings are taken or there is no room for these, which
+    /// holds the source back.
     ///
     /// # Errors
     /// [`IntakeError::Closed`].
     pub async fn send(&self, mut delivery: Delivery) -> Result<(), IntakeError> {
-        tokio::select! {
-            () = self.space.admitted() => {}
-            () = self.to.closed() => return Err(IntakeError::Closed),
-        }
+        let room = match delivery.room() {
+            None => None,
+            Some(bytes) => tokio::select! {
+                claim = self.space.claim(bytes) => Some(claim),
+                () = self.to.closed() => return Err(IntakeError::Closed),
+            },
+        };
         let charge = u32::try_from(delivery.charge()).unwrap_or(u32::MAX);
         // Half a room taken is reason enough not to wait for the interval.
         delivery.hurry |= self.room.available_permits() < MAX_WAITING_BYTES / 2;
-        let share = Arc::clone(&self.room).acquire_many_owned(charge).await.map_err(|_| IntakeError::Closed)?;
+        let waiting = Arc::clone(&self.room).acquire_many_owned(charge).await.map_err(|_| IntakeError::Closed)?;
+        let share = Share { _waiting: waiting, _room: room };
         self.to.send(Admitted { delivery, share }).await.map_err(|_| IntakeError::Closed)
     }
 
@@ -198,11 +234,13 @@ impl Intake {
     /// # Errors
     /// [`IntakeError::Full`]: count it as refused under pressure. [`IntakeError::Closed`].
     pub fn offer(&self, delivery: Delivery) -> Result<(), IntakeError> {
-        if self.refusal().is_some() {
-            return Err(IntakeError::Full);
-        }
+        let room = match delivery.room() {
+            Some(_) if self.refusal().is_some() => return Err(IntakeError::Full),
+            room => room.map(|bytes| self.space.try_claim(bytes).ok_or(IntakeError::Full)).transpose()?,
+        };
         let charge = u32::try_from(delivery.charge()).unwrap_or(u32::MAX);
-        let share = Arc::clone(&self.room).try_acquire_many_owned(charge).map_err(|_| IntakeError::Full)?;
+        let waiting = Arc::clone(&self.room).try_acquire_many_owned(charge).map_err(|_| IntakeError::Full)?;
+        let share = Share { _waiting: waiting, _room: room };
         self.to.try_send(Admitted { delivery, share }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => IntakeError::Full,
             mpsc::error::TrySendError::Closed(_) => IntakeError::Closed,
@@ -215,9 +253,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::space::Allowance;
 
     fn delivery() -> Delivery {
-        Delivery { content: Content::Mark, mark: None, idempotency: None, receipt: None, hurry: false }
+        let content = Content::Readings(Vec::new());
+        Delivery { content, mark: None, idempotency: None, receipt: None, hurry: false }
+    }
+
+    fn mark() -> Delivery {
+        Delivery { content: Content::Mark, ..delivery() }
     }
 
     #[tokio::test]
@@ -230,10 +274,24 @@ mod tests {
         let waiting = tokio::spawn(async move { other.send(delivery()).await });
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(!waiting.is_finished() && from.try_recv().is_err());
+        assert_eq!((intake.send(mark()).await, intake.offer(mark())), (Ok(()), Ok(())), "these bring nothing to keep");
+        assert!(from.try_recv().is_ok() && from.try_recv().is_ok());
         space.admit();
         assert_eq!((waiting.await.unwrap(), intake.offer(delivery())), (Ok(()), Ok(())));
         space.refuse("the cap is reached");
         drop(from);
         assert_eq!(intake.send(delivery()).await, Err(IntakeError::Closed));
+    }
+
+    #[tokio::test]
+    async fn what_is_handed_in_has_its_room_until_it_is_settled() {
+        let space = Space::default();
+        let (intake, mut from) = Intake::within(space.clone());
+        space.allow(0, Allowance { bytes: 600, largest: 600, low: 0 });
+        assert_eq!((intake.offer(delivery()), intake.offer(delivery())), (Ok(()), Ok(())));
+        assert_eq!(intake.offer(delivery()), Err(IntakeError::Full));
+        assert_eq!(space.claims().under_way, 512);
+        drop(from.try_recv());
+        assert_eq!((space.claims().under_way, space.claims().settled), (256, 256));
     }
 }

@@ -29,7 +29,7 @@ use crate::model::{InstanceId, LossReason, Timestamp};
 const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 
 /// A WAL that is reset is cut to this, so that one large transaction does not hold its space for ever.
-const WAL_KEPT_BYTES: i64 = 4 << 20;
+const WAL_KEPT_BYTES: i64 = 2 << 20;
 
 /// `synchronous` as SQLite counts it: every commit is fsynced.
 const FULL: i64 = 2;

@@ -35,6 +35,7 @@ const STEPS: usize = 16;
 const LEAVING_PAUSE: Duration = Duration::from_millis(250);
 const REFUSING_PAUSE: Duration = Duration::from_secs(1);
 const HINT_PAUSE: Duration = Duration::from_millis(200);
+const LOW_PAUSE: Duration = Duration::from_millis(10);
 
 /// Between two prunings on ordinary days.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
@@ -129,11 +130,16 @@ impl Enforcer {
                 // Its end is the ledger's, and the next round's to find.
                 let _ = progress.changed().await;
             };
+            let low = async {
+                self.setup.space.ran_low().await;
+                tokio::time::sleep(LOW_PAUSE).await;
+            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
                 () = self.setup.space.full_reported() => self.meet_full(),
                 Ok(()) = self.setup.changes.changed() => self.take_limits(),
+                () = low => {}
                 () = hint => {}
                 () = tokio::time::sleep(pause) => {}
             }
@@ -193,12 +199,14 @@ impl Enforcer {
         Ok(situation)
     }
 
+    /// Measures, and says how much may be written until the next look.
     async fn look(&mut self) -> Result<Situation, RetentionError> {
+        let claims = self.setup.space.claims();
         if let Some(fill) = self.read(|reader| reader.fill()).await? {
             self.fill = fill;
         }
         let (usage, dir, data_dir) = (Arc::clone(&self.usage), self.setup.dir.clone(), self.setup.data_dir.clone());
-        let ledger = self.setup.ledger.clone();
+        let (ledger, ledger_bytes) = (self.setup.ledger.clone(), self.fill.used_bytes + self.fill.free_bytes);
         let measure = move || {
             let mut usage = usage.lock().unwrap_or_else(PoisonError::into_inner);
             // Where the ledger can't say it, a walk finds out.
@@ -207,7 +215,7 @@ impl Enforcer {
             {
                 usage.begin_with(bytes, &dir);
             }
-            Ok((usage.measure(&dir), usage::disk(&data_dir)))
+            Ok((usage.measure(&dir, ledger_bytes), usage::disk(&data_dir)))
         };
         let (measured, disk) = blocking(measure).await?;
         // One that can't be asked sets no limit.
@@ -217,15 +225,18 @@ impl Enforcer {
             quarantine_bytes: measured.quarantine,
             min_free_bytes: self.limits.wanted_free(disk_size),
         });
-        Ok(Situation {
+        let situation = Situation {
             used: measured.used,
+            claimed: claims.under_way + claims.wanted,
             leaving: self.leaving.iter().map(|(_, bytes)| bytes).sum(),
             kept: self.fill.kept,
             disk_size,
             disk_free,
             without_reserve: !self.reserve.is_held(),
             met_full: self.met_full.is_some_and(|met| met.elapsed() < FULL_TIME),
-        })
+        };
+        self.setup.space.allow(claims.settled, self.limits.allowance(&situation));
+        Ok(situation)
     }
 
     /// Delivered segments that are older than they may be, as far as the clock can be believed.

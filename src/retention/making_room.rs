@@ -190,7 +190,7 @@ impl Enforcer {
             },
             None => {
                 let sealer = self.setup.sealer.clone();
-                self.sealing.get_or_insert_with(|| tokio::spawn(async move { sealer.seal_now(Demand::Flush).await }));
+                self.sealing.get_or_insert_with(|| tokio::spawn(async move { sealer.seal_now(Demand::Room).await }));
                 Sealing::UnderWay
             }
         }

@@ -2,10 +2,20 @@
 
 use super::reserve;
 use crate::config;
+use crate::space::Allowance;
 
 /// Room below the cap, and on the disk, for what comes in before the next look and for a segment being written: a
 /// sixteenth of the cap within these bounds.
 const HEADROOM: (u64, u64) = (1 << 20, 16 << 20);
+
+/// Of the headroom, what is kept for those who claim nothing: what the ledger records when it seals, ships and drops.
+const UNCLAIMED_SHARE: u64 = 4;
+
+/// With this share of the headroom left it is time to look.
+const LOW_SHARE: u64 = 2;
+
+/// The largest claim, as a share of the cap: for this much room can always be made.
+const LARGEST_SHARE: u64 = 4;
 
 /// Free space that the ledger's file keeps for the next journal, and the newest exported records that it keeps: an eighth
 /// of the cap, at most this.
@@ -24,6 +34,8 @@ pub(super) struct Limits {
 pub(super) struct Situation {
     /// What the data folder takes.
     pub used: u64,
+    /// What is being written, some of which may be in `used` already, and the most that somebody waits to write.
+    pub claimed: u64,
     /// Of it, files that were let go of and leave when nobody reads them any more.
     pub leaving: u64,
     /// Readings kept.
@@ -71,9 +83,10 @@ impl Situation {
         Self { used: self.used + bytes, disk_free: self.disk_free.saturating_sub(bytes), ..self }
     }
 
-    /// As it will be when what leaves is gone and the reserve is there again.
+    /// As it will be when what leaves is gone, what is claimed is written and the reserve is there again.
     fn settled(self) -> Self {
-        let settled = Self { used: self.used.saturating_sub(self.leaving), disk_free: self.disk_free.saturating_add(self.leaving), ..self };
+        let used = self.used.saturating_sub(self.leaving).saturating_add(self.claimed);
+        let settled = Self { used, disk_free: self.disk_free.saturating_add(self.leaving), ..self };
         if self.without_reserve { settled.tighter(reserve::BYTES) } else { settled }
     }
 }
@@ -101,6 +114,14 @@ impl Limits {
     /// What should stay free on the disk: on a small one half of it at most.
     pub fn wanted_free(&self, disk_size: u64) -> u64 {
         self.min_free.min(disk_size / 2)
+    }
+
+    /// How much may be written: what leaves is still here, and the reserve must find its room.
+    pub fn allowance(&self, situation: &Situation) -> Allowance {
+        let reserve = if situation.without_reserve { reserve::BYTES } else { 0 };
+        let (cap, used) = (self.cap.saturating_sub(self.headroom() / UNCLAIMED_SHARE), situation.used.saturating_add(reserve));
+        let bytes = i64::try_from(cap).unwrap_or(i64::MAX).saturating_sub_unsigned(used);
+        Allowance { bytes, largest: self.cap / LARGEST_SHARE, low: self.headroom() / LOW_SHARE }
     }
 
     /// Whether the cap itself is reached, its headroom included.
@@ -201,6 +222,16 @@ mod tests {
         let limits = limits(64, 0, 0);
         let leaving = Situation { leaving: 10 * MIB, ..situation(70, 4000) };
         assert_eq!(limits.of_delivered(leaving), bytes(0));
+    }
+
+    #[test]
+    fn what_is_claimed_counts_as_written_and_what_leaves_takes_its_room_until_it_is_gone() {
+        let limits = limits(64, 0, 0);
+        let busy = Situation { claimed: 5 * MIB, leaving: 10 * MIB, ..situation(66, 4000) };
+        assert_eq!(limits.of_undelivered(busy), bytes(1));
+        let allowance = |situation: Situation| limits.allowance(&situation).bytes / MIB as i64;
+        assert_eq!([allowance(situation(50, 9)), allowance(busy)], [13, -3]);
+        assert_eq!(allowance(Situation { without_reserve: true, ..situation(50, 9) }), 9);
     }
 
     #[test]

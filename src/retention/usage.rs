@@ -63,7 +63,9 @@ pub(super) fn on_disk(metadata: &Metadata) -> u64 {
 #[derive(Debug)]
 pub(super) struct Usage {
     data_dir: PathBuf,
-    ledger: [PathBuf; 3],
+    ledger: PathBuf,
+    /// What belongs to it.
+    companions: [PathBuf; 2],
     walked: Option<Instant>,
     /// What the segments took when the count of them stood at zero.
     before: i64,
@@ -81,9 +83,9 @@ struct Rest {
 impl Usage {
     /// Of `data_dir`; nothing is measured yet.
     pub fn new(data_dir: PathBuf) -> Self {
-        let path = data_dir.join(ledger::FILE_NAME);
-        let ledger = [disk::with_suffix(&path, "-wal"), disk::with_suffix(&path, "-shm"), path];
-        Self { data_dir, ledger, walked: None, before: 0, rest: Rest::default() }
+        let ledger = data_dir.join(ledger::FILE_NAME);
+        let companions = ["-wal", "-shm"].map(|suffix| disk::with_suffix(&ledger, suffix));
+        Self { data_dir, ledger, companions, walked: None, before: 0, rest: Rest::default() }
     }
 
     /// Whether it must be told what the segments take.
@@ -97,8 +99,8 @@ impl Usage {
         self.walked = Some(Instant::now());
     }
 
-    /// Measures it now.
-    pub fn measure(&mut self, dir: &SegmentDir) -> Measured {
+    /// Measures it now. The ledger's file counts with the `ledger_bytes` that it will have when its WAL is copied into it.
+    pub fn measure(&mut self, dir: &SegmentDir, ledger_bytes: u64) -> Measured {
         let now = Instant::now();
         if self.walked.is_none_or(|last| now.duration_since(last) >= WALK_INTERVAL) {
             self.begin_with(below(&self.data_dir.join(SEGMENTS)), dir);
@@ -106,7 +108,8 @@ impl Usage {
         if self.rest.looked.is_none_or(|last| now.duration_since(last) >= REST_INTERVAL) {
             self.rest = Rest { looked: Some(now), ..self.look_at_rest() };
         }
-        let ledger: u64 = self.ledger.iter().filter_map(|path| fs::metadata(path).ok()).map(|metadata| on_disk(&metadata)).sum();
+        let taken = |path: &PathBuf| fs::metadata(path).map_or(0, |metadata| on_disk(&metadata));
+        let ledger = taken(&self.ledger).max(ledger_bytes) + self.companions.iter().map(taken).sum::<u64>();
         let segments = u64::try_from(self.before + dir.growth()).unwrap_or_default();
         Measured { used: segments + ledger + self.rest.bytes, quarantine: self.rest.quarantine }
     }
@@ -120,7 +123,7 @@ impl Usage {
         let quarantine = below(&self.data_dir.join(QUARANTINE));
         let others = fs::read_dir(&self.data_dir).into_iter().flatten().flatten();
         let others = others.filter(|entry| entry.file_name() != SEGMENTS && entry.file_name() != QUARANTINE);
-        let others = others.filter(|entry| !self.ledger.contains(&entry.path()));
+        let others = others.filter(|entry| entry.path() != self.ledger && !self.companions.contains(&entry.path()));
         let bytes: u64 = others.map(|entry| size_of(&entry)).sum();
         let own = fs::symlink_metadata(&self.data_dir).map_or(0, |metadata| on_disk(&metadata));
         Rest { looked: None, bytes: own + bytes + quarantine, quarantine }
@@ -173,7 +176,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path();
         let dir = SegmentDir::open(data).unwrap();
-        let empty = Usage::new(data.to_owned()).measure(&dir);
+        let empty = Usage::new(data.to_owned()).measure(&dir, 0);
         assert_eq!(empty.used, below(data));
         for (place, name) in
             ["forebay.db", "forebay.db-wal", "reserve", "mine/notes", "quarantine/a", "segments/readings/b"].iter().enumerate()
@@ -181,7 +184,7 @@ mod tests {
             write(&data.join(name), (place + 1) * 10_000);
         }
         std::os::unix::fs::symlink("/usr", data.join("link")).unwrap();
-        let full = Usage::new(data.to_owned()).measure(&dir);
+        let full = Usage::new(data.to_owned()).measure(&dir, 0);
         assert_eq!(full.used, below(data));
         assert!(full.used >= empty.used + 210_000 && full.used < empty.used + 300_000, "{empty:?}, {full:?}");
         assert!(full.quarantine - empty.quarantine >= 50_000);
@@ -195,9 +198,9 @@ mod tests {
         let mut usage = Usage::new(folder.path().to_owned());
         assert!(usage.is_new());
         usage.begin_with(1 << 30, &dir);
-        assert!(!usage.is_new() && usage.measure(&dir).used >= 1 << 30);
+        assert!(!usage.is_new() && usage.measure(&dir, 0).used >= 1 << 30);
         usage.walked = None;
-        assert_eq!(usage.measure(&dir).used, below(folder.path()));
+        assert_eq!(usage.measure(&dir, 0).used, below(folder.path()));
     }
 
     #[test]
@@ -205,14 +208,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = SegmentDir::open(folder.path()).unwrap();
         let mut usage = Usage::new(folder.path().to_owned());
-        let before = usage.measure(&dir).used;
+        let before = usage.measure(&dir, 0).used;
         write(&folder.path().join("forebay.db"), 40_000);
-        let grown = usage.measure(&dir).used;
+        let grown = usage.measure(&dir, 0).used;
         assert!(grown >= before + 40_000);
         write(&folder.path().join("reserve"), 40_000);
-        assert_eq!(usage.measure(&dir).used, grown);
+        assert_eq!(usage.measure(&dir, 0).used, grown);
+        assert!(usage.measure(&dir, 1 << 20).used >= before + (1 << 20), "what is still in the WAL counts");
         usage.look_again();
-        assert!(usage.measure(&dir).used >= grown + 40_000);
+        assert!(usage.measure(&dir, 0).used >= grown + 40_000);
     }
 
     #[test]

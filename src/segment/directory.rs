@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,7 @@ use super::error::SegmentError;
 use super::verified::Verified;
 use crate::disk;
 use crate::model::{FileKind, SegmentName, check_of};
+use crate::space::Space;
 
 /// Files of one name in quarantine; beyond it the last one is replaced.
 const MAX_NAMESAKES: u32 = 16;
@@ -35,6 +36,7 @@ struct Inner {
     pins: Mutex<HashMap<SegmentName, usize>>,
     /// Bytes that came less those that went.
     growth: AtomicI64,
+    space: Space,
     verified: Verified,
 }
 
@@ -127,11 +129,19 @@ impl Drop for Temporary {
 }
 
 impl SegmentDir {
-    /// Opens `segments/` and `quarantine/` in `data_dir` (which exists), making what is missing.
+    /// Opens `segments/` and `quarantine/` in `data_dir` (which exists), making what is missing; no cap is kept.
     ///
     /// # Errors
     /// A folder that can't be made, read or synced.
     pub fn open(data_dir: &Path) -> Result<Self, SegmentError> {
+        Self::within(data_dir, Space::default())
+    }
+
+    /// The same, where what is written claims its room in `space`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn within(data_dir: &Path, space: Space) -> Result<Self, SegmentError> {
         let (root, quarantine) = (data_dir.join("segments"), data_dir.join("quarantine"));
         make_folder(&root)?;
         make_folder(&quarantine)?;
@@ -144,6 +154,7 @@ impl SegmentDir {
             folders: Mutex::default(),
             pins: Mutex::default(),
             growth: AtomicI64::new(0),
+            space,
             verified: Verified::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -162,6 +173,11 @@ impl SegmentDir {
     /// The segments whose digests this process has checked.
     pub fn verified(&self) -> &Verified {
         &self.inner.verified
+    }
+
+    /// Where what is written claims its room.
+    pub(super) fn space(&self) -> &Space {
+        &self.inner.space
     }
 
     /// By how many bytes its segments have grown since it was opened. What was there before is for the ledger to say:
@@ -337,7 +353,7 @@ impl SegmentDir {
 
 /// What the file at `path` takes; 0 if it can't be asked.
 fn size(path: &Path) -> i64 {
-    fs::metadata(path).map_or(0, |metadata| metadata.len().cast_signed())
+    fs::metadata(path).map_or(0, |metadata| (metadata.blocks() * 512).cast_signed())
 }
 
 /// Makes `folder` for its owner alone, durably, unless it is there.

@@ -41,6 +41,8 @@ pub(super) struct Draft {
     pub(super) records: RecordBatch,
     pub(super) last_record: i64,
     pub(super) damaged: Vec<(Seq, Seq, String)>,
+    /// What it takes in the ledger; its files are hardly ever larger.
+    pub(super) bytes: u64,
     parts: Vec<(FileKind, Part)>,
 }
 
@@ -63,7 +65,7 @@ pub(super) fn gather(reader: &Reader, instance: InstanceId, max_readings: u64) -
     let progress = reader.progress()?;
     let expected = progress.last_seq.saturating_sub(progress.mark).min(max_readings);
     let mut walk =
-        Walk { gathered: Gathered::with_capacity(usize::try_from(expected).unwrap_or(0)), next: progress.mark + 1, damaged: Vec::new() };
+        Walk { gathered: Gathered::with_capacity(usize::try_from(expected).unwrap_or(0)), next: progress.mark + 1, damaged: Vec::new(), bytes: 0 };
     walk.run(reader, progress.mark.saturating_add(max_readings.max(1)))?;
     let (records, last_record) = gather_records(reader)?;
     let last_seq = walk.next - 1;
@@ -77,6 +79,7 @@ pub(super) fn gather(reader: &Reader, instance: InstanceId, max_readings: u64) -
 }
 
 fn draft(origin: Origin, walk: Walk, records: &[StoredRecord], last_record: i64) -> Result<Draft, ArrowError> {
+    let bytes = walk.bytes + records.iter().map(|record| record.body.len() as u64).sum::<u64>();
     let readings = walk.gathered.finish()?;
     let order = order::by_series(&readings)?;
     let records = record_columns(records)?;
@@ -85,7 +88,7 @@ fn draft(origin: Origin, walk: Walk, records: &[StoredRecord], last_record: i64)
     let of_readings = order::by_day(&times(&readings, "time")?, &order).into_iter().map(|part| (FileKind::Readings, part));
     let of_records = order::by_day(&times(&records, "first_received")?, &all_records).into_iter().map(|part| (FileKind::Records, part));
     let parts = of_readings.chain(of_records).collect();
-    Ok(Draft { origin, readings, order, records, last_record, damaged: walk.damaged, parts })
+    Ok(Draft { origin, readings, order, records, last_record, damaged: walk.damaged, bytes, parts })
 }
 
 /// A walk up the journal.
@@ -94,6 +97,7 @@ struct Walk {
     /// The seq that comes next.
     next: Seq,
     damaged: Vec<(Seq, Seq, String)>,
+    bytes: u64,
 }
 
 impl Walk {
@@ -106,6 +110,7 @@ impl Walk {
                 break;
             }
             let bytes: usize = entries.iter().map(|entry| entry.bytes.as_ref().map_or(0, Vec::len)).sum();
+            self.bytes += bytes as u64;
             piece = if bytes > PIECE_BYTES { (piece / 2).max(1) } else { (piece * 2).min(PIECES.1) };
             entries.into_iter().try_for_each(|entry| self.take(entry))?;
         }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::directory::{Removal, SegmentDir};
@@ -31,6 +31,7 @@ use crate::error::ErrorKind;
 use crate::ledger::{Group, Ledger, Standing};
 use crate::memory;
 use crate::model::{Segment, SegmentName, ShipmentNumber};
+use crate::space::Claim;
 
 /// Between two looks, but after no less than a cut.
 const LOOK_PAUSE: Duration = Duration::from_secs(60);
@@ -61,10 +62,8 @@ pub struct MergerSetup {
     pub data_dir: PathBuf,
     /// How often cuts are made.
     pub segment: config::Segment,
-    /// The cap, and what must stay free.
-    pub retention: watch::Receiver<config::Retention>,
-    /// What the data folder took at the last look, in bytes.
-    pub used_bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// What must stay free.
+    pub retention: config::Retention,
 }
 
 /// What was merged.
@@ -196,10 +195,10 @@ impl Merger {
 
     async fn merge(&self, sources: Vec<Segment>, stop: &CancellationToken) -> Result<Outcome, SegmentError> {
         let (merger, bytes) = (self.clone(), sources.iter().map(|source| source.bytes).sum());
-        if !blocking(move || Ok(merger.has_room_for(bytes))).await? {
+        let Some(_room) = blocking(move || Ok(merger.claim_room_for(bytes))).await? else {
             tracing::debug!(files = sources.len(), "a merge waits until there is room for both");
             return Ok(Outcome::Later);
-        }
+        };
         let names: Vec<_> = sources.iter().map(|source| source.name.clone()).collect();
         let _pin = self.setup.dir.pin(&names);
         let (dir, stop) = (self.setup.dir.clone(), stop.clone());
@@ -253,16 +252,15 @@ impl Merger {
         Ok(Outcome::Merged(segment, files))
     }
 
-    /// Whether a file of `bytes` fits beside what is there. Blocking.
-    fn has_room_for(&self, bytes: u64) -> bool {
-        let MergerSetup { data_dir, retention, used_bytes, .. } = &*self.setup;
-        let retention = retention.borrow();
+    /// Room for a file of `bytes` beside what is there, if it fits. Blocking.
+    fn claim_room_for(&self, bytes: u64) -> Option<Claim> {
+        let MergerSetup { data_dir, retention, dir, .. } = &*self.setup;
         // A disk that can't be asked sets no limit.
         let fits_the_disk = rustix::fs::statvfs(data_dir).is_ok_and(|disk| {
             let (size, free) = (disk.f_blocks.saturating_mul(disk.f_frsize), disk.f_bavail.saturating_mul(disk.f_frsize));
             free >= bytes.saturating_add(retention.min_free.0.min(size / 2))
         });
-        fits_the_disk && used_bytes().saturating_add(bytes) <= retention.cap.0
+        fits_the_disk.then(|| dir.space().try_claim(bytes)).flatten()
     }
 
     fn leaving(&self) -> MutexGuard<'_, Vec<(Instant, SegmentName)>> {

@@ -26,6 +26,8 @@ const MAX_TICK: Duration = Duration::from_secs(30);
 pub enum Demand {
     /// A person or a program: always.
     Flush,
+    /// Retention, which has nothing else to let go of: always, and without waiting for room.
+    Room,
     /// The link came back: at once, but on average at most once a minute; beyond that as soon as it is due.
     Reconnect,
 }
@@ -138,7 +140,7 @@ impl Policy {
 
     /// Whether `demand` is to be met at `now`; counts it as met, or remembers it until it is due.
     pub(super) fn admit(&mut self, demand: Demand, now: Duration) -> bool {
-        if demand == Demand::Flush {
+        if demand != Demand::Reconnect {
             return true;
         }
         let at = self.reconnects_paid.saturating_sub(RECONNECT_PAUSE * (RECONNECT_BURST - 1));

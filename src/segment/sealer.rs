@@ -29,6 +29,11 @@ use crate::model::{CutNumber, SealedCut, Seq, Timestamp};
 /// First and longest pause after an attempt that failed.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// How long a cut waits for room below the cap, and how often it looks for it. Then it is made all the same: only what is
+/// sealed can be delivered, and so make room.
+const ROOM_PATIENCE: Duration = Duration::from_secs(5);
+const ROOM_PAUSE: Duration = Duration::from_millis(50);
+
 /// Demands that may wait; a person and the uploader make no more.
 const MAX_DEMANDS: usize = 16;
 
@@ -70,6 +75,8 @@ pub struct Sealer {
     offset: Duration,
     records_wait: bool,
     retry: Retry,
+    /// Since when a cut waits for room.
+    waits_since: Option<Duration>,
 }
 
 /// After failures: no attempt before `at`.
@@ -100,6 +107,7 @@ impl Sealer {
             began: Instant::now(),
             records_wait: false,
             retry: Retry { pause: RETRY_PAUSE.0, at: Duration::ZERO },
+            waits_since: None,
         };
         (sealer, SealerHandle { to })
     }
@@ -117,7 +125,9 @@ impl Sealer {
             let known = progress.borrow_and_update().clone();
             self.observe(&known, Duration::ZERO);
             let now = self.now();
-            if let Some(why) = self.policy.due(now).filter(|_| now >= self.retry.at) {
+            let due = self.policy.due(now).filter(|_| now >= self.retry.at);
+            let waits = due.is_some() && self.waits_for_room();
+            if let Some(why) = due.filter(|_| !waits) {
                 if why == Why::Demand {
                     self.policy.admit(Demand::Reconnect, now);
                 }
@@ -129,7 +139,8 @@ impl Sealer {
                 () = stop.cancelled() => {}
                 Some(request) = self.requests.recv() => self.answer(request, &stop).await?,
                 changed = progress.changed() => changed.map_err(|_| LedgerError::Broken("it is closed".to_owned()))?,
-                () = tokio::time::sleep(self.policy.tick(now).max(self.retry.at.saturating_sub(now))) => {
+                () = tokio::time::sleep(ROOM_PAUSE), if waits => {}
+                () = tokio::time::sleep(self.policy.tick(now).max(self.retry.at.saturating_sub(now))), if !waits => {
                     self.look().await?;
                 }
             }
@@ -140,6 +151,16 @@ impl Sealer {
     /// Monotonic: nothing here reads the wall clock but for the age of what was hot before the start.
     fn now(&self) -> Duration {
         self.began.elapsed() + self.offset
+    }
+
+    /// Whether the next cut is to wait until there is room for it.
+    fn waits_for_room(&mut self) -> bool {
+        let now = self.now();
+        let is_waiting = self.dir.space().is_overdrawn() && now.saturating_sub(*self.waits_since.get_or_insert(now)) < ROOM_PATIENCE;
+        if !is_waiting {
+            self.waits_since = None;
+        }
+        is_waiting
     }
 
     fn observe(&mut self, progress: &Progress, age: Duration) {
@@ -190,6 +211,10 @@ impl Sealer {
             loop {
                 if stop.is_cancelled() {
                     break Err(SegmentError::Stopped);
+                }
+                // What retention asks for makes room; only the cuts that follow would take more.
+                while (request.demand != Demand::Room || last.is_some()) && self.waits_for_room() && !stop.is_cancelled() {
+                    tokio::time::sleep(ROOM_PAUSE).await;
                 }
                 match self.cut(Why::Demand).await {
                     Ok(Some((number, sealed_through))) => {
@@ -266,6 +291,8 @@ impl Sealer {
 fn make(ledger: &Ledger, dir: &SegmentDir, clock: &SharedClock, max_readings: u64) -> Result<Option<SealedCut>, SegmentError> {
     let instance = ledger.identity().instance;
     let Some(draft) = gather(&ledger.reader()?, instance, max_readings)? else { return Ok(None) };
+    // By the end the folder counts its files.
+    let _room = dir.space().overdraw(draft.bytes);
     let segments = seal::stage(dir, &draft)?.publish(dir)?;
     let cut = seal::sealed_cut(draft, segments, clock.now())?;
     // A cut takes some twenty megabytes for a second; glibc would keep them for the next, minutes later.

@@ -41,7 +41,7 @@ impl UploadError {
                 UpstreamError::Transient(_) | UpstreamError::Busy { .. } | UpstreamError::Ambiguous(_) | UpstreamError::Unmarked(_) => {
                     ErrorKind::Transient
                 }
-                UpstreamError::Permanent(_) | UpstreamError::Conflict { .. } => ErrorKind::Invalid,
+                UpstreamError::Permanent(_) | UpstreamError::Denied(_) | UpstreamError::Conflict { .. } => ErrorKind::Invalid,
                 UpstreamError::Source { .. } => ErrorKind::Corrupt,
             },
             Self::Ledger(error) => error.kind(),

@@ -1,4 +1,5 @@
-//! A shipment that upstream refuses, or that has to make way for another.
+//! A shipment that upstream refuses, or that has to make way for another. Where it is us whom it refuses
+//! ([`UpstreamError::Denied`]), no shipment is blamed: everything waits until a person has looked.
 //!
 //! What is refused must block nothing else, and manifests follow each other: so the shipment is given up before anything
 //! counts upstream, its number goes to the next one, and its cut is passed over for a day. That is right only while its

@@ -45,9 +45,12 @@ pub enum UpstreamError {
     /// It may or may not have been done: ask, or do it again.
     #[error("no answer: {0}")]
     Ambiguous(String),
-    /// Surely not done, and trying again alone won't help: a person has to change something.
+    /// Surely not done, because of what was to be put: trying again alone won't help.
     #[error("refused: {0}")]
     Permanent(String),
+    /// It does not let us in, or not do this: surely not done, and not for what was to be put. A person has to change something.
+    #[error("refused: {0}")]
+    Denied(String),
     /// The name is taken by other bytes.
     #[error("\"{key}\" is there already with other content, SHA-256 {found}")]
     Conflict {

@@ -157,7 +157,7 @@ impl Worker {
         self.inner.link.failed(error.to_string());
         Ok(match &error {
             UploadError::Upstream(UpstreamError::Busy { retry_after, .. }) => (*retry_after).min(MAX_ASKED_WAIT),
-            UploadError::Upstream(UpstreamError::Permanent(_)) => {
+            UploadError::Upstream(UpstreamError::Permanent(_) | UpstreamError::Denied(_)) => {
                 self.inner.link.refused(Some(error.to_string()));
                 self.inner.settings.retry_max.0
             }

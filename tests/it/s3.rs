@@ -5,8 +5,9 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path as Key;
@@ -14,7 +15,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::support::{Gateway, PROGRAM, Publisher, assert_each_once, free_port};
+use crate::retention::{Noise, insist};
+use crate::support::{Gateway, PROGRAM, Publisher, assert_each_once, free_port, values_in_lake};
 
 #[path = "../support/moto.rs"]
 mod moto;
@@ -23,13 +25,25 @@ use moto::Moto;
 
 const LAKE: &str = "s3://lake/farm";
 
+/// What happens to a put on its way, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trap {
+    /// The reply to a manifest is lost.
+    LosesReply,
+    /// The same, and then the line is down.
+    LosesReplyAndFalls,
+    /// The line goes down under a file.
+    FallsUnderFile,
+    /// A file is refused for good.
+    RefusesFile,
+}
+
 /// The way to the server, which can be cut.
 #[derive(Default)]
 struct Line {
     port: u16,
     is_down: AtomicBool,
-    /// The reply to the next put of a manifest is lost.
-    loses_reply: AtomicBool,
+    trap: Mutex<Option<Trap>>,
     /// Bytes that went up, and the requests among them.
     sent: AtomicU64,
     requests: AtomicU64,
@@ -47,11 +61,18 @@ impl Line {
                 let loses = Arc::new(AtomicBool::new(false));
                 let (line, cut) = (Arc::clone(&this), Arc::clone(&loses));
                 std::thread::spawn(move || {
-                    carry(up, |piece| {
-                        if line.takes_to_be_lost(piece) {
+                    let mut answer = up.0.try_clone().unwrap();
+                    carry(up, |piece| match line.take_up(piece) {
+                        None => true,
+                        Some(Trap::LosesReply | Trap::LosesReplyAndFalls) => {
                             cut.store(true, Ordering::SeqCst);
+                            true
                         }
-                        true
+                        Some(Trap::FallsUnderFile) => false,
+                        Some(Trap::RefusesFile) => {
+                            refuse(&mut answer);
+                            false
+                        }
                     });
                 });
                 std::thread::spawn(move || carry(down, |_| !loses.load(Ordering::SeqCst)));
@@ -60,17 +81,41 @@ impl Line {
         line
     }
 
-    /// Counts what goes up; whether the reply to it is to be lost.
-    fn takes_to_be_lost(&self, piece: &[u8]) -> bool {
+    fn set(&self, trap: Trap) {
+        *self.trap.lock().unwrap_or_else(PoisonError::into_inner) = Some(trap);
+    }
+
+    fn is_sprung(&self) -> bool {
+        self.trap.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    /// Counts what goes up; the trap that it springs.
+    fn take_up(&self, piece: &[u8]) -> Option<Trap> {
         self.sent.fetch_add(piece.len() as u64, Ordering::SeqCst);
         // The head of a request comes in one piece.
         if ["PUT ", "HEAD ", "GET "].iter().any(|method| piece.starts_with(method.as_bytes())) {
             self.requests.fetch_add(1, Ordering::SeqCst);
         }
         let text = String::from_utf8_lossy(piece);
-        let is_manifest = text.starts_with("PUT ") && text.lines().next().is_some_and(|line| line.contains("/manifests/"));
-        is_manifest && self.loses_reply.swap(false, Ordering::SeqCst)
+        let puts = |part: &str| text.starts_with("PUT ") && text.lines().next().is_some_and(|line| line.contains(part));
+        let mut trap = self.trap.lock().unwrap_or_else(PoisonError::into_inner);
+        let sprung = trap.take_if(|trap| match trap {
+            Trap::LosesReply | Trap::LosesReplyAndFalls => puts("/manifests/"),
+            Trap::FallsUnderFile | Trap::RefusesFile => puts("/readings/"),
+        });
+        if matches!(sprung, Some(Trap::LosesReplyAndFalls | Trap::FallsUnderFile)) {
+            self.is_down.store(true, Ordering::SeqCst);
+        }
+        sprung
     }
+}
+
+/// Refuses what comes, and hears the rest of it out so that the answer is not lost in a reset.
+fn refuse(line: &mut TcpStream) {
+    let _ = line.write_all(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    let _ = line.shutdown(Shutdown::Write);
+    let _ = line.set_read_timeout(Some(Duration::from_secs(5)));
+    let _ = std::io::copy(line, &mut std::io::sink());
 }
 
 /// Carries bytes from one to the other until one of them ends, or `passes` says no; then both are cut.
@@ -121,13 +166,18 @@ impl Bucket {
 
     /// Every reading `1..=count` is in the bucket once.
     fn assert_each_once(&self, count: i64) {
+        assert_each_once(self.download().path(), count);
+    }
+
+    /// Its readings, as a lake in a folder.
+    fn download(&self) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for key in self.keys("readings/") {
             let path = folder.path().join(key.trim_start_matches("farm/"));
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, self.get(&key)).unwrap();
         }
-        assert_each_once(folder.path(), count);
+        folder
     }
 
     /// The cuts, in the order in which they were delivered.
@@ -138,6 +188,11 @@ impl Bucket {
 }
 
 fn gateway(s3_port: u16, listener_port: u16) -> Gateway {
+    gateway_with("", s3_port, listener_port)
+}
+
+/// With `more` settings.
+fn gateway_with(more: &str, s3_port: u16, listener_port: u16) -> Gateway {
     let gateway = Gateway::new("");
     let keys = gateway.folder.path().join("keys");
     fs::write(&keys, "[default]\naws_access_key_id = AK\naws_secret_access_key = SK\n").unwrap();
@@ -145,7 +200,7 @@ fn gateway(s3_port: u16, listener_port: u16) -> Gateway {
     gateway.configure(&format!(
         "[listener]\nbind = [\"127.0.0.1:{listener_port}\"]\n[segment]\nseal_interval = \"1s\"\n[engine]\nenabled = false\n\
          [upstream]\nurl = \"{LAKE}\"\nendpoint = \"http://127.0.0.1:{s3_port}\"\nregion = \"us-east-1\"\ncredentials_file = \"keys\"\n\
-         retry_min = \"100ms\"\nretry_max = \"500ms\"\nprobe_interval = \"200ms\"\n"
+         retry_min = \"100ms\"\nretry_max = \"500ms\"\nprobe_interval = \"200ms\"\n{more}"
     ));
     gateway
 }
@@ -207,12 +262,71 @@ fn neither_a_kill_between_part_and_manifest_nor_a_lost_reply_doubles_anything() 
         gateway.kill();
     }
     gateway.start();
-    line.loses_reply.store(true, Ordering::SeqCst);
+    line.set(Trap::LosesReply);
     Publisher::start(port, 1_000, &["--first", "2001"]).finish();
     gateway.flush();
-    assert!(!line.loses_reply.load(Ordering::SeqCst), "a reply was lost");
+    assert!(line.is_sprung(), "a reply was lost");
     bucket.assert_each_once(3_000);
     assert_eq!(gateway.books()["delivered"], 6_000);
+    assert_eq!(findings(&gateway.config()), (true, vec![]));
+}
+
+#[test]
+fn a_manifest_whose_reply_was_lost_is_not_dropped_under_pressure_and_not_delivered_again() {
+    let moto = Moto::start("lake");
+    let (line, bucket) = (Line::to(moto.port), Bucket::of(&moto));
+    let mut gateway = gateway_with("[retention]\nmin_free = \"0\"\ncap = \"16MiB\"\ncheck_interval = \"1s\"\n", line.port, 0);
+    gateway.start();
+    let mut noise = Noise::default();
+    line.set(Trap::LosesReplyAndFalls);
+    assert_eq!(insist(&gateway, &noise.body(1_000)), 200);
+    gateway.wait_for("the reply to be lost", |_| line.is_sprung());
+    let first = bucket.cuts();
+    // It is upstream, and the gateway can't know it. What comes now takes more room than there is.
+    while gateway.books()["dropped"].as_u64() < Some(10_000) {
+        assert_eq!(insist(&gateway, &noise.body(4_000)), 200, "{}", gateway.last_lines());
+        assert!(noise.readings() < 400_000, "nothing is dropped\n{}", gateway.last_lines());
+    }
+    assert_eq!(gateway.books()["delivered"], 0);
+    line.is_down.store(false, Ordering::SeqCst);
+    gateway.flush();
+    let (books, accepted) = (gateway.books(), noise.readings());
+    assert_eq!(books["delivered"].as_u64().unwrap() + books["dropped"].as_u64().unwrap(), accepted, "{books}");
+    let found = values_in_lake(bucket.download().path(), "seq");
+    assert_eq!(found.len() as u64, books["delivered"].as_u64().unwrap());
+    assert!(found.values().all(|times| *times == 1), "nothing is doubled");
+    assert!((1..=1_000).all(|number| found.contains_key(&number)), "what was delivered is not dropped");
+    let cuts = bucket.cuts();
+    assert!(cuts.starts_with(&first) && cuts.iter().all(|cut| cuts.iter().filter(|other| *other == cut).count() == 1), "{cuts:?}");
+    let (complete, findings) = findings(&gateway.config());
+    assert!(complete && findings.iter().all(|(kind, _)| kind == "explained"), "{findings:?}");
+}
+
+#[test]
+fn killed_where_a_shipment_is_refused_or_given_up_everything_arrives_once() {
+    let moto = Moto::start("lake");
+    let (line, bucket) = (Line::to(moto.port), Bucket::of(&moto));
+    let port = free_port();
+    let mut gateway = gateway(line.port, port);
+    let paced = ["--rate", "500", "--window", "50"];
+    for (point, trap, first) in [("upload.after_refuse", Trap::RefusesFile, 1), ("upload.after_give_up", Trap::FallsUnderFile, 2_001)] {
+        gateway.environment.insert("FOREBAY_KILL_AT".to_owned(), point.to_owned());
+        line.set(trap);
+        gateway.start();
+        let publisher = Publisher::start(port, 2_000, &[&["--first", &first.to_string()], &paced[..]].concat());
+        if trap == Trap::FallsUnderFile {
+            gateway.wait_for("the line to fall", |gateway| line.is_sprung() && gateway.status()["link"]["state"] == "offline");
+            // While readings come in: what is hot at the return goes first, and what was under way makes way for it.
+            line.is_down.store(false, Ordering::SeqCst);
+        }
+        assert_eq!(gateway.wait_for_end(), None, "{point} was never passed\n{}", gateway.last_lines());
+        gateway.environment.clear();
+        gateway.start();
+        publisher.finish();
+        gateway.flush();
+        gateway.kill();
+    }
+    bucket.assert_each_once(4_000);
     assert_eq!(findings(&gateway.config()), (true, vec![]));
 }
 

@@ -105,7 +105,12 @@ async fn deliver(intake: &Intake, readings: Vec<Reading>, idempotency: Option<Di
     let receipt = Some(Receipt { to, token: 0 });
     // Its sender waits for the answer, so the batch does not wait for more.
     let delivery = Delivery { content: Content::Readings(readings), mark: None, idempotency, receipt, hurry: true };
-    intake.send(delivery).await.map_err(|_| DeskError::Stopping)?;
+    tokio::select! {
+        biased;
+        sent = intake.send(delivery) => sent.map_err(|_| DeskError::Stopping)?,
+        // Nothing was handed in yet, and room may take days to come.
+        why = intake.refused() => return Err(DeskError::NoSpace(why)),
+    }
     match settled.recv().await.map(|settled| settled.outcome) {
         Some(Outcome::Committed) => Ok(()),
         Some(Outcome::Rejected(_)) => Err(DeskError::Refused("it is rejected".to_owned())),

@@ -65,10 +65,11 @@ impl Rig {
         let clock = Arc::new(SetClock { now: AtomicI64::new(CLOCK), synchronised: AtomicBool::new(true) });
         let shared: SharedClock = Arc::<SetClock>::clone(&clock);
         let ledger = Ledger::open(data.path(), Open { host_id: "host".to_owned(), clock: Arc::clone(&shared) }).unwrap();
-        let dir = SegmentDir::open(data.path()).unwrap();
+        let space = Space::default();
+        let dir = SegmentDir::within(data.path(), space.clone()).unwrap();
         let rules = config::Segment { seal_interval: Period(Duration::from_secs(3600)), seal_readings: 1_000_000 };
         let (worker, sealer) = Sealer::new(ledger.clone(), dir.clone(), rules, Arc::clone(&shared), Arc::new(SealerState::default()));
-        let (stop, space, state) = (CancellationToken::new(), Space::default(), Arc::new(RetentionState::default()));
+        let (stop, state) = (CancellationToken::new(), Arc::new(RetentionState::default()));
         tokio::spawn(worker.run(stop.clone()));
         let enforcer = Enforcer::new(Setup {
             ledger: ledger.clone(),

@@ -8,10 +8,11 @@ use crate::ledger::LedgerError;
 use crate::model::{FileKind, SegmentName, Shipment};
 use crate::segment::merge::merge;
 use crate::segment::{Merged, Merger, MergerSetup, Recovered};
+use crate::space::Allowance;
 
 const CUTS: u64 = 18;
 
-fn merger_within(rig: &Rig, cap: u64) -> Merger {
+fn merger(rig: &Rig) -> Merger {
     let clock: SharedClock = Arc::<SetClock>::clone(&rig.clock);
     Merger::new(MergerSetup {
         ledger: rig.ledger.clone(),
@@ -20,13 +21,8 @@ fn merger_within(rig: &Rig, cap: u64) -> Merger {
         state: Arc::clone(&rig.state),
         data_dir: rig.data.path().to_owned(),
         segment: settings(Duration::from_millis(10), 1),
-        retention: tokio::sync::watch::channel(Retention { cap: ByteSize(cap), min_free: ByteSize(0), ..Retention::default() }).1,
-        used_bytes: Arc::new(|| 1000),
+        retention: Retention { min_free: ByteSize(0), ..Retention::default() },
     })
-}
-
-fn merger(rig: &Rig) -> Merger {
-    merger_within(rig, u64::MAX)
 }
 
 async fn merge_due(rig: &Rig) -> Merged {
@@ -242,9 +238,14 @@ async fn nothing_is_merged_where_the_cap_does_not_hold_both() {
     let rig = due().await;
     let bytes: u64 = rig.segments().iter().map(|segment| segment.bytes).sum();
     let stop = CancellationToken::new();
-    let narrow = merger_within(&rig, 999 + bytes);
-    assert_eq!(narrow.merge_due(0, &stop).await.unwrap(), Merged::default());
-    assert_eq!(merger_within(&rig, 1000 + bytes).merge_due(0, &stop).await.unwrap().merges, 1);
+    let allow = |bytes: u64| {
+        let (settled, bytes) = (rig.dir.space().claims().settled, bytes.cast_signed());
+        rig.dir.space().allow(settled, Allowance { bytes, largest: u64::MAX, low: 0 });
+    };
+    allow(bytes - 1);
+    assert_eq!(merger(&rig).merge_due(0, &stop).await.unwrap(), Merged::default());
+    allow(bytes);
+    assert_eq!(merger(&rig).merge_due(0, &stop).await.unwrap().merges, 1);
 }
 
 #[tokio::test]

@@ -21,6 +21,8 @@ pub fn judge(status: StatusCode, headers: &HeaderMap, said: &str) -> UpstreamErr
         }
         // Out of time, taken at this moment, locked, too early, out of room.
         408 | 409 | 412 | 423 | 425 | 507 => UpstreamError::Transient(text),
+        // Who we are, or what we may: it would be the same for anything else.
+        401 | 403 => UpstreamError::Denied(text),
         400..=499 | 501 | 505 => UpstreamError::Permanent(text),
         // It failed on the way, perhaps after it was stored.
         _ => UpstreamError::Ambiguous(format!("only {text}")),
@@ -54,6 +56,7 @@ mod tests {
             UpstreamError::Busy { .. } => "busy",
             UpstreamError::Ambiguous(_) => "ambiguous",
             UpstreamError::Permanent(_) => "permanent",
+            UpstreamError::Denied(_) => "denied",
             other => panic!("{other:?}"),
         }
     }
@@ -64,7 +67,8 @@ mod tests {
             (&[301, 302, 307, 408, 409, 412, 423, 425, 507][..], "transient"),
             (&[429, 503], "busy"),
             (&[500, 502, 504, 520], "ambiguous"),
-            (&[400, 401, 403, 404, 405, 410, 411, 413, 422, 451, 501], "permanent"),
+            (&[401, 403], "denied"),
+            (&[400, 404, 405, 410, 411, 413, 422, 451, 501], "permanent"),
         ] {
             for status in statuses {
                 assert_eq!(kind(*status), meaning, "{status}");

@@ -172,9 +172,11 @@ impl S3 {
             "RequestTimeout" | "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch" | "ExpiredToken" => {
                 UpstreamError::Transient(text)
             }
+            // Some servers say this with a 400.
+            "InvalidAccessKeyId" | "InvalidToken" | "SignatureDoesNotMatch" => UpstreamError::Denied(text),
             _ => match headers.get("x-amz-bucket-region").and_then(|region| region.to_str().ok()) {
                 Some(region) if region != self.region && status != StatusCode::SERVICE_UNAVAILABLE => {
-                    UpstreamError::Permanent(format!("{text}; the bucket is in {region}: set upstream.region"))
+                    UpstreamError::Denied(format!("{text}; the bucket is in {region}: set upstream.region"))
                 }
                 _ => judge(status, headers, &said),
             },
@@ -182,7 +184,7 @@ impl S3 {
     }
 
     fn no_bucket(&self) -> UpstreamError {
-        UpstreamError::Permanent(format!("the bucket \"{}\" is gone, or never was", self.bucket))
+        UpstreamError::Denied(format!("the bucket \"{}\" is gone, or never was", self.bucket))
     }
 
     /// Is there a way, and is the bucket there? A HEAD, which costs next to nothing; why not is asked only where it is not.
@@ -316,11 +318,11 @@ mod tests {
             let xml = format!("<Error><Code>{code}</Code><Message>so it is</Message></Error>");
             s3.refused(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), &xml)
         };
-        assert!(matches!(said(404, "NoSuchBucket"), UpstreamError::Permanent(text) if text.contains("\"lake\" is gone")));
+        assert!(matches!(said(404, "NoSuchBucket"), UpstreamError::Denied(text) if text.contains("\"lake\" is gone")));
         assert!(matches!(said(403, "RequestTimeTooSkewed"), UpstreamError::Transient(text) if text.contains("clock")));
         assert!(matches!(said(400, "BadDigest"), UpstreamError::Transient(_)));
         assert!(matches!(said(409, "ConditionalRequestConflict"), UpstreamError::Transient(_)));
-        assert!(matches!(said(403, "AccessDenied"), UpstreamError::Permanent(text) if text.contains("AccessDenied: so it is")));
+        assert!(matches!(said(403, "AccessDenied"), UpstreamError::Denied(text) if text.contains("AccessDenied: so it is")));
         assert!(matches!(said(503, "SlowDown"), UpstreamError::Busy { .. }));
         let elsewhere = HeaderMap::from_iter([("x-amz-bucket-region".parse().unwrap(), HeaderValue::from_static("us-west-2"))]);
         assert!(s3.refused(StatusCode::MOVED_PERMANENTLY, &elsewhere, "").to_string().contains("us-west-2"));

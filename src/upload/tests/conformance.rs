@@ -116,7 +116,7 @@ async fn the_reference_collector_conforms_and_what_it_keeps_is_a_lake() {
     conforms(&*open(&collector.settings).unwrap()).await;
     assert_eq!(fs::read(folder.path().join("lake").join(KEY)).unwrap(), b"one");
     let stranger = config::Upstream { token_file: None, ..collector.settings.clone() };
-    assert!(matches!(open(&stranger).unwrap().probe().await, Err(UpstreamError::Permanent(text)) if text.contains("401")));
+    assert!(matches!(open(&stranger).unwrap().probe().await, Err(UpstreamError::Denied(text)) if text.contains("401")));
 }
 
 /// Files that are not complete.

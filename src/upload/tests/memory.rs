@@ -28,8 +28,10 @@ pub enum Fault {
     DropReply,
     /// Half of it goes over the line, and nothing of it is kept.
     Half,
-    /// It is refused.
+    /// It is refused for what it is.
     Refuse,
+    /// We may not.
+    Deny,
     /// It is not done: upstream asks for patience.
     Busy(Duration),
     /// It is done, over more time than any silence may take.
@@ -50,6 +52,7 @@ struct State {
     sent_bytes: u64,
     refusal: Option<Refusal>,
     forbidden: bool,
+    read_only: bool,
     deaf_to: usize,
     probes: usize,
 }
@@ -84,6 +87,11 @@ impl Memory {
         self.state().forbidden = forbidden;
     }
 
+    /// Nothing may be put, while all else goes on.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.state().read_only = read_only;
+    }
+
     /// The next `probes` get no answer.
     pub fn set_deaf_to(&self, probes: usize) {
         self.state().deaf_to = probes;
@@ -115,7 +123,7 @@ impl Memory {
         if state.down {
             Err(UpstreamError::Transient("the link is down".to_owned()))
         } else if state.forbidden {
-            Err(UpstreamError::Permanent("403, who are you".to_owned()))
+            Err(UpstreamError::Denied("403, who are you".to_owned()))
         } else if !state.established {
             Err(UpstreamError::Unmarked("nobody was here yet".to_owned()))
         } else {
@@ -158,10 +166,13 @@ impl Upstream for Memory {
         let fault = {
             let mut state = self.state();
             state.puts.push(key.to_owned());
-            let refused = state.forbidden || state.refusal.as_ref().is_some_and(|refuses| refuses(key));
-            let fault = if refused { Fault::Refuse } else { state.script.pop_front().unwrap_or(Fault::None) };
+            let fault = match &state.refusal {
+                _ if state.forbidden || state.read_only => Fault::Deny,
+                Some(refuses) if refuses(key) => Fault::Refuse,
+                _ => state.script.pop_front().unwrap_or(Fault::None),
+            };
             state.sent_bytes += match fault {
-                Fault::Fail | Fault::Refuse | Fault::Busy(_) | Fault::HangBefore | Fault::Trickle => 0,
+                Fault::Fail | Fault::Refuse | Fault::Deny | Fault::Busy(_) | Fault::HangBefore | Fault::Trickle => 0,
                 Fault::Half => body.bytes / 2,
                 _ => body.bytes,
             };
@@ -193,7 +204,8 @@ impl Upstream for Memory {
                     }
                     self.put(key, &body)
                 }
-                Fault::Refuse => Err(UpstreamError::Permanent("403".to_owned())),
+                Fault::Refuse => Err(UpstreamError::Permanent("413".to_owned())),
+                Fault::Deny => Err(UpstreamError::Denied("403".to_owned())),
             }
         }
         .boxed()

@@ -37,7 +37,7 @@ async fn a_refused_cut_is_passed_over_and_the_others_follow_each_other() {
     let second: Manifest = serde_json::from_slice(&objects[&gateway.manifest_key(2)]).unwrap();
     assert_eq!(second.previous, Some(Digest::of(&objects[&gateway.manifest_key(1)])));
     let refusals = gateway.read(|reader| reader.refusals()).unwrap();
-    assert_eq!((refusals.cuts, refusals.readings, refusals.reason.as_str()), (1, 4, "403"));
+    assert_eq!((refusals.cuts, refusals.readings, refusals.reason.as_str()), (1, 4, "413"));
     assert_eq!((running.link.status().refused, gateway.books().sealed), (None, 4));
 
     // It is tried again by a flush.
@@ -98,7 +98,7 @@ async fn where_everything_is_refused_it_slows_down_and_later_all_of_it_goes() {
     let running = gateway.start(upstream.clone());
     until("the link is known to be refused", || running.link.status().refused.is_some()).await;
     assert_eq!((gateway.refused(), upstream.puts().len()), (2, 2), "one more was tried, and no third");
-    assert_eq!(running.link.status().refused.as_deref(), Some("refused: 403"));
+    assert_eq!(running.link.status().refused.as_deref(), Some("refused: 413"));
     until("the pause is over", || upstream.puts().len() == 3).await;
     upstream.refuse(|_| false);
     until("all is there", || gateway.books().delivered == 32).await;
@@ -143,6 +143,27 @@ async fn where_upstream_does_not_know_us_no_cut_is_blamed() {
     until("it is there", || gateway.books().delivered == 4).await;
     assert_eq!(running.link.status().refused, None);
     running.stop().await;
+}
+
+#[tokio::test]
+async fn keys_that_may_look_but_not_put_are_shown_and_no_cut_is_blamed() {
+    let mut gateway = Gateway::new();
+    gateway.settings.retry_max = Period(Duration::from_millis(100));
+    for _ in 0..3 {
+        gateway.seal(4).await;
+    }
+    let upstream = Arc::new(Memory::default());
+    upstream.set_read_only(true);
+    let running = gateway.start(upstream.clone());
+    until("it is tried again and again", || upstream.puts().len() >= 4).await;
+    let status = running.link.status();
+    assert_eq!((status.refused.as_deref(), status.last_error.as_deref()), (Some("refused: 403"), Some("refused: 403")));
+    assert_eq!((gateway.refused(), gateway.open_shipment().map(|open| open.number)), (0, Some(1)));
+    upstream.set_read_only(false);
+    until("all is there", || gateway.books().delivered == 12).await;
+    assert_eq!(running.link.status().refused, None);
+    running.stop().await;
+    is_whole(&upstream.objects(), 3);
 }
 
 #[tokio::test]
@@ -195,7 +216,7 @@ async fn a_refusal_outlives_a_kill_and_a_start_tries_again() {
     until("the others are there", || gateway.books().delivered == 8).await;
     running.kill().await;
     let gateway = gateway.reopen().await;
-    assert_eq!(gateway.read(|reader| reader.refusals()).unwrap().reason, "403");
+    assert_eq!(gateway.read(|reader| reader.refusals()).unwrap().reason, "413");
     upstream.refuse(|_| false);
     let running = gateway.start(upstream.clone());
     until("it is there", || gateway.books().delivered == 12).await;

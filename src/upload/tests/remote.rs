@@ -35,6 +35,7 @@ fn kind(error: &UpstreamError) -> &'static str {
         UpstreamError::Busy { .. } => "busy",
         UpstreamError::Ambiguous(_) => "ambiguous",
         UpstreamError::Permanent(_) => "permanent",
+        UpstreamError::Denied(_) => "denied",
         UpstreamError::Conflict { .. } => "conflict",
         UpstreamError::Unmarked(_) | UpstreamError::Source { .. } => "else",
     }
@@ -44,8 +45,8 @@ fn kind(error: &UpstreamError) -> &'static str {
 async fn each_trouble_has_its_meaning_and_another_put_settles_it() {
     for (trouble, meaning) in [
         (Trouble::Refuse(400, ""), "permanent"),
-        (Trouble::Refuse(401, ""), "permanent"),
-        (Trouble::Refuse(403, ""), "permanent"),
+        (Trouble::Refuse(401, ""), "denied"),
+        (Trouble::Refuse(403, ""), "denied"),
         (Trouble::Refuse(404, ""), "permanent"),
         (Trouble::Refuse(413, ""), "permanent"),
         (Trouble::RefuseEarly(413), "permanent"),
@@ -198,7 +199,7 @@ async fn a_bucket_that_is_gone_is_named() {
     server.state().refuse_all = Some((404, "<Error><Code>NoSuchBucket</Code></Error>".to_owned()));
     let upstream = upstream(&server, Server::as_s3);
     for answer in [upstream.probe().await, put(&*upstream, "one").await.map(drop)] {
-        assert!(matches!(&answer, Err(UpstreamError::Permanent(text)) if text.contains("the bucket \"lake\" is gone")), "{answer:?}");
+        assert!(matches!(&answer, Err(UpstreamError::Denied(text)) if text.contains("the bucket \"lake\" is gone")), "{answer:?}");
     }
 }
 
@@ -209,7 +210,7 @@ async fn a_probe_says_why_it_was_refused() {
     server.state().refuse_all = Some((403, said.to_owned()));
     for dialect in DIALECTS {
         let error = upstream(&server, dialect).probe().await.unwrap_err();
-        assert!(matches!(&error, UpstreamError::Permanent(text) if text.contains("403")), "{error}");
+        assert!(matches!(&error, UpstreamError::Denied(text) if text.contains("403")), "{error}");
     }
     let error = upstream(&server, Server::as_s3).probe().await.unwrap_err().to_string();
     assert!(error.contains("SignatureDoesNotMatch: the keys are wrong"), "{error}");
