@@ -119,9 +119,7 @@ impl Daemon {
 
     /// Starts senders: `arguments` are those of `forebay sim`.
     pub fn send(&self, arguments: &str) -> Senders {
-        let url = format!("mqtt://{}", text(&self.status()["listeners"]["mqtt"][0]));
-        let mut command = program_in(self.netns.as_deref());
-        Senders(command.args(["sim", "--json", "--mqtt", &url]).args(arguments.split(' ')).stdout(Stdio::piped()).spawn().unwrap())
+        Senders::start_in(self.netns.as_deref(), text(&self.status()["listeners"]["mqtt"][0]), arguments)
     }
 
     /// Resident memory, in bytes.
@@ -166,6 +164,17 @@ impl Drop for Daemon {
 pub struct Senders(Child);
 
 impl Senders {
+    /// Starts them towards whoever takes MQTT at `address`.
+    pub fn start(address: &str, arguments: &str) -> Self {
+        Self::start_in(None, address, arguments)
+    }
+
+    fn start_in(netns: Option<&str>, address: &str, arguments: &str) -> Self {
+        let mut command = program_in(netns);
+        command.args(["sim", "--json", "--mqtt", &format!("mqtt://{address}")]).args(arguments.split(' '));
+        Self(command.stdout(Stdio::piped()).spawn().unwrap())
+    }
+
     /// Waits until they have published and everything is acknowledged; gives how many readings.
     pub fn finish(self) -> f64 {
         let output = self.0.wait_with_output().unwrap();

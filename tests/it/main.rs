@@ -14,6 +14,7 @@ mod files;
 mod flight;
 mod packaging;
 mod redelivery;
+mod reload;
 mod retention;
 mod s3;
 mod secrets;
