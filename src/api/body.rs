@@ -12,7 +12,7 @@ use utoipa::openapi::{RefOr, Response};
 use super::refusal::{Refusal, described};
 
 /// For the whole body; 4 MiB in it is a slow modem's speed.
-const BODY_TIME: Duration = Duration::from_secs(60);
+pub(super) const BODY_TIME: Duration = Duration::from_secs(60);
 
 /// What is refused of a body, for the description.
 pub(super) struct Refused;
