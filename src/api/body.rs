@@ -6,13 +6,25 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
-use utoipa::IntoResponses;
-use utoipa::openapi::{RefOr, Response};
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{ObjectBuilder, RefOr, Response, Schema};
+use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use super::refusal::{Refusal, described};
 
 /// For the whole body; 4 MiB in it is a slow modem's speed.
 pub(super) const BODY_TIME: Duration = Duration::from_secs(60);
+
+/// A body in a format of its own, for the description: bytes of which JSON's words say nothing.
+pub(super) struct Binary;
+
+impl PartialSchema for Binary {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(SchemaType::AnyValue).into()
+    }
+}
+
+impl ToSchema for Binary {}
 
 /// What is refused of a body, for the description.
 pub(super) struct Refused;

@@ -87,7 +87,7 @@ pub(super) async fn known(State(hall): State<Arc<Hall>>, Params(asked): Params<F
     body::Refused,
     reads::Refused,
     Refused,
-), request_body(content = [u8], content_type = "application/vnd.apache.arrow.stream", description = "The rows"))]
+), request_body(content = inline(body::Binary), content_type = "application/vnd.apache.arrow.stream", description = "The rows"))]
 pub(super) async fn import(State(hall): State<Arc<Hall>>, Params(place): Params<Place>, body: Body) -> Result<Json<Imported>, Refusal> {
     let file = digest(&place.file)?;
     let _seat = Arc::clone(&hall.imports).try_acquire_owned().map_err(|_| Refusal::busy("other imports are under way"))?;

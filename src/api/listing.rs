@@ -65,7 +65,10 @@ struct Newest {
 }
 
 /// The newest reading of each series that matches.
-#[utoipa::path(get, path = "/api/v1/latest", params(Which), responses((status = OK, body = Latest, description = "From memory"), params::Refused))]
+#[utoipa::path(get, path = "/api/v1/latest", params(Which), responses(
+    (status = OK, body = Latest, description = "From memory"),
+    params::Refused,
+))]
 pub(super) async fn latest(State(hall): State<Arc<Hall>>, Params(which): Params<Which>) -> Json<Latest> {
     let found = hall.rooms.latest.latest(which.sensor.as_deref(), which.metric.as_deref());
     let newest = |series: SeriesSummary| Newest {
@@ -99,7 +102,11 @@ pub(super) struct Records {
 }
 
 /// Records, newest first.
-#[utoipa::path(get, path = "/api/v1/records", params(WhichRecords), responses((status = OK, body = Records, description = "What matches"), params::Refused, reads::Refused))]
+#[utoipa::path(get, path = "/api/v1/records", params(WhichRecords), responses(
+    (status = OK, body = Records, description = "What matches"),
+    params::Refused,
+    reads::Refused,
+))]
 pub(super) async fn records(State(hall): State<Arc<Hall>>, Params(which): Params<WhichRecords>) -> Result<Json<Records>, Refusal> {
     let limit = Limit::of(which.limit);
     let read = move |reader: &mut crate::ledger::Reader| reader.records(which.source.as_deref(), which.kind.as_deref(), limit);
@@ -133,7 +140,11 @@ struct SegmentRow {
 }
 
 /// Segments on this machine, newest event time first.
-#[utoipa::path(get, path = "/api/v1/segments", params(HowMany), responses((status = OK, body = Segments, description = "The list"), params::Refused, reads::Refused))]
+#[utoipa::path(get, path = "/api/v1/segments", params(HowMany), responses(
+    (status = OK, body = Segments, description = "The list"),
+    params::Refused,
+    reads::Refused,
+))]
 pub(super) async fn segments(State(hall): State<Arc<Hall>>, Params(how): Params<HowMany>) -> Result<Json<Segments>, Refusal> {
     let limit = Limit::of(how.limit);
     let read = |reader: &mut crate::ledger::Reader| reader.snapshot(|reader| Ok((reader.segments()?, reader.cuts()?)));
@@ -154,7 +165,11 @@ pub(super) struct Losses {
 }
 
 /// Losses, newest first.
-#[utoipa::path(get, path = "/api/v1/losses", params(HowMany), responses((status = OK, body = Losses, description = "The list"), params::Refused, reads::Refused))]
+#[utoipa::path(get, path = "/api/v1/losses", params(HowMany), responses(
+    (status = OK, body = Losses, description = "The list"),
+    params::Refused,
+    reads::Refused,
+))]
 pub(super) async fn losses(State(hall): State<Arc<Hall>>, Params(how): Params<HowMany>) -> Result<Json<Losses>, Refusal> {
     let limit = Limit::of(how.limit);
     Ok(Json(Losses { losses: hall.reads.read(move |reader| reader.losses(limit)).await? }))

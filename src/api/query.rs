@@ -117,7 +117,7 @@ impl IntoResponses for Formats {
             let schema = match format {
                 Format::Json => ArrayBuilder::new().items(ObjectBuilder::new().schema_type(Type::Object)).into(),
                 Format::JsonLines | Format::Csv => String::schema(),
-                Format::Arrow | Format::Parquet => ObjectBuilder::new().into(),
+                Format::Arrow | Format::Parquet => body::Binary::schema(),
             };
             answer.content(format.content_type(), Content::new(Some(schema)))
         });

@@ -20,9 +20,10 @@ fn every_answer_is_as_the_description_says() {
         gateway.wait_for("an answer", |gateway| gateway.command(&["query", "select 1"]).status.success());
     }
     let address = gateway.status()["listeners"]["http"][0].as_str().unwrap().to_owned();
-    let settings = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/schemathesis.toml");
+    let support = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support");
     let mut command = Command::new("python3");
-    command.args(["-m", "schemathesis.cli", "--config-file"]).arg(settings).arg("run");
+    command.args(["-m", "schemathesis.cli", "--config-file"]).arg(support.join("schemathesis.toml")).arg("run");
+    command.env("SCHEMATHESIS_HOOKS", support.join("schemathesis_hooks.py"));
     command.args(["--no-color", "--header", "Authorization: Bearer secret"]).arg(format!("http://{address}/api/v1/openapi.json"));
     // Its reports and its memory of earlier runs go where the gateway goes.
     let output = command.current_dir(gateway.folder.path()).output().expect("python3 with schemathesis is installed");
