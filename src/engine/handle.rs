@@ -17,8 +17,11 @@ use super::binding::Binding;
 use super::error::QueryError;
 use super::format::Format;
 use super::frame::{FROM_ENGINE, FrameReader};
-use super::protocol::Piece;
+use super::limits::Limits;
+use super::protocol::{Failure, Piece};
 use super::state::{EngineState, Phase};
+use crate::model::SegmentName;
+use crate::segment::Verified;
 
 /// Longest SQL text.
 const MAX_SQL_BYTES: usize = 1 << 20;
@@ -54,21 +57,24 @@ pub struct EngineHandle {
     max_queries: usize,
     query_timeout: Duration,
     state: Arc<EngineState>,
+    /// Where a segment that can't be read is doubted.
+    verified: Verified,
     /// Why there is none.
     absent: Option<&'static str>,
 }
 
 impl EngineHandle {
     pub(super) fn new(
-        max_queries: usize,
-        query_timeout: Duration,
+        limits: &Limits,
         state: Arc<EngineState>,
+        verified: Verified,
         absent: Option<&'static str>,
     ) -> (Self, mpsc::Receiver<Request>) {
+        let Limits { max_queries, query_timeout, .. } = *limits;
         // No more can be on their way than there are permits.
         let (requests, receiver) = mpsc::channel(max_queries);
         let permits = Arc::new(Semaphore::new(max_queries));
-        (Self { requests, permits, max_queries, query_timeout, state, absent }, receiver)
+        (Self { requests, permits, max_queries, query_timeout, state, verified, absent }, receiver)
     }
 
     /// How the engine is.
@@ -128,7 +134,8 @@ impl EngineHandle {
             return Err(if ready { QueryError::EngineGone } else { QueryError::NotReady });
         };
         let pieces = FramedRead::new(socket, FrameReader::new(FROM_ENGINE));
-        let mut body = AnswerBody { pieces, first: None, limit, deadline, parameters: 0, ended: false };
+        let verified = self.verified.clone();
+        let mut body = AnswerBody { pieces, first: None, limit, deadline, parameters: 0, verified, ended: false };
         // The engine ends a query at its limit, and its supervisor the engine; this is only for a supervisor that is gone.
         let first = timeout_at(deadline + 3 * GRACE, body.next()).await.map_err(|_| QueryError::TimedOut { limit })?;
         body.first = first.transpose()?;
@@ -166,10 +173,23 @@ pub struct AnswerBody {
     deadline: Instant,
     /// Known at its end.
     parameters: usize,
+    verified: Verified,
     ended: bool,
 }
 
 impl AnswerBody {
+    /// What the engine said. A segment that it could not read is out until its digest was checked again.
+    fn failed(&self, failure: Failure) -> QueryError {
+        let error = QueryError::from_failure(failure, self.limit);
+        if let QueryError::Segment(message) = &error
+            && let Some(name) = segment_in(message)
+        {
+            tracing::warn!(segment = %name, %error, "a segment is checked again");
+            self.verified.doubt(&name);
+        }
+        error
+    }
+
     /// What an end without a last word means.
     fn cut_short(&self) -> QueryError {
         if Instant::now() >= self.deadline { QueryError::TimedOut { limit: self.limit } } else { QueryError::EngineGone }
@@ -192,10 +212,29 @@ impl Stream for AnswerBody {
                 self.parameters = parameters;
                 None
             }
-            Some(Ok((Piece::Failed(failure), _))) => Some(Err(QueryError::from_failure(failure, self.limit))),
+            Some(Ok((Piece::Failed(failure), _))) => Some(Err(self.failed(failure))),
             Some(Err(_)) | None => Some(Err(self.cut_short())),
         };
         self.ended = true;
         Poll::Ready(item)
+    }
+}
+
+/// The first name of a segment in a message.
+fn segment_in(message: &str) -> Option<SegmentName> {
+    message.split(|separator: char| separator.is_whitespace() || "\"'`()[],;:".contains(separator)).find_map(|word| word.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_found_in_what_is_said_of_it() {
+        const NAME: &str = "readings/date=2026-11-20/00000000000000aa-0000000007.parquet";
+        for (before, after) in [("IO Error: Cannot open file \"", "\": No such file"), ("Invalid Input Error: File '", "' is no Parquet"), ("", "")] {
+            assert_eq!(segment_in(&format!("{before}{NAME}{after}")), NAME.parse().ok());
+        }
+        assert_eq!(segment_in("IO Error: readings/date=2026-11-20/x.parquet, readings/a.parquet"), None);
     }
 }

@@ -128,6 +128,8 @@ fn machine(text: &mut Text, status: &Status) {
         "Bytes the daemon caused to be written, since the start.",
         status.flash.written_bytes,
     );
+    text.gauge("forebay_flash_bytes_per_reading", "The same by readings committed.", status.flash.bytes_per_reading);
+    text.gauge_if("forebay_flash_bytes_per_day", "The same by days, at the rate since the start.", status.flash.bytes_per_day);
 }
 
 fn unix_seconds(moment: Timestamp) -> f64 {

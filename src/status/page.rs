@@ -301,6 +301,8 @@ pub struct FlashPage {
     pub written_bytes: u64,
     /// The same by readings committed; 0 before the first.
     pub bytes_per_reading: f64,
+    /// The same by days, at the rate since the start; null in the first ten minutes.
+    pub bytes_per_day: Option<f64>,
 }
 
 /// Addresses really bound.

@@ -180,7 +180,7 @@ fn answer(snapshot: &Snapshot, ask: &Ask, socket: &UnixStream) -> Result<(u64, u
         }
     }
     let (mut pieces, rows) = writer.finish().map_err(unwritable)?;
-    pieces.flush().map_err(|error| internal(error.to_string()))?;
+    pieces.send().map_err(|error| internal(error.to_string()))?;
     Ok((rows, parameters))
 }
 
@@ -252,24 +252,29 @@ impl<'a> Pieces<'a> {
     fn new(socket: &'a UnixStream, sent: &'a AtomicU64) -> Self {
         Self { socket, buffer: Vec::with_capacity(PIECE_BYTES), sent }
     }
+
+    fn send(&mut self) -> io::Result<()> {
+        if !self.buffer.is_empty() {
+            send(self.socket, &Piece::Data, &self.buffer)?;
+            self.sent.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
+            self.buffer.clear();
+        }
+        Ok(())
+    }
 }
 
 impl Write for Pieces<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.buffer.len() == PIECE_BYTES {
-            self.flush()?;
+            self.send()?;
         }
         let (now, _) = bytes.split_at_checked(PIECE_BYTES - self.buffer.len()).unwrap_or((bytes, &[]));
         self.buffer.extend_from_slice(now);
         Ok(now.len())
     }
 
+    /// Nothing: a query that fails before its first whole piece fails as a whole, and a writer flushes when it is dropped.
     fn flush(&mut self) -> io::Result<()> {
-        if !self.buffer.is_empty() {
-            send(self.socket, &Piece::Data, &self.buffer)?;
-            self.sent.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
-            self.buffer.clear();
-        }
         Ok(())
     }
 }
