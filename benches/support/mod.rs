@@ -6,10 +6,12 @@
     reason = "each benchmark uses its part, and stops at the first surprise"
 )]
 
+pub mod network;
 pub mod rows;
 
 use std::fs;
-use std::os::unix::net::UnixDatagram;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -32,6 +34,8 @@ pub fn scratch() -> tempfile::TempDir {
 pub struct Daemon {
     child: Child,
     socket: PathBuf,
+    /// The network namespace it runs in, if it has one of its own.
+    netns: Option<String>,
     /// From its start to READY.
     pub ready_after: Duration,
 }
@@ -39,15 +43,36 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it in `folder`, which may hold an earlier one's data, with `settings` beside the usual; returns at READY.
     pub fn start(folder: &Path, settings: &str) -> Self {
-        Self::run(folder, &format!("[engine]\nenabled = false\n{settings}"))
+        Self::run(None, folder, &format!("[engine]\nenabled = false\n{settings}"))
+    }
+
+    /// The same in the network namespace `netns`.
+    pub fn start_in(netns: &str, folder: &Path, settings: &str) -> Self {
+        Self::run(Some(netns), folder, &format!("[engine]\nenabled = false\n{settings}"))
     }
 
     /// The same with the engine.
-    pub fn start_with_engine(folder: &Path) -> Self {
-        Self::run(folder, "")
+    pub fn start_with_engine(folder: &Path, settings: &str) -> Self {
+        Self::run(None, folder, settings)
     }
 
-    fn run(folder: &Path, settings: &str) -> Self {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A request on its socket: the status of the answer, and its body.
+    pub fn post(&self, path: &str, kind: &str, body: &str) -> (u16, String) {
+        let mut socket = UnixStream::connect(&self.socket).unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: forebay\r\nconnection: close\r\ncontent-type: {kind}\r\n");
+        socket.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+        (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+    }
+
+    fn run(netns: Option<&str>, folder: &Path, settings: &str) -> Self {
         let path = |name: &str| folder.join(name);
         let (config, socket, notify) = (path("forebay.toml"), path("socket"), path("notify"));
         let (data, door) = (path("data"), socket.display());
@@ -60,9 +85,9 @@ impl Daemon {
         let told = UnixDatagram::bind(&notify).unwrap();
         told.set_read_timeout(Some(START)).unwrap();
         let begun = Instant::now();
-        let mut command = Command::new(PROGRAM);
+        let mut command = program_in(netns);
         let child = command.args(["run", "--config"]).arg(&config).env("NOTIFY_SOCKET", &notify).stdout(Stdio::null()).spawn().unwrap();
-        let mut daemon = Self { child, socket, ready_after: Duration::ZERO };
+        let mut daemon = Self { child, socket, netns: netns.map(str::to_owned), ready_after: Duration::ZERO };
         let mut message = [0; 256];
         loop {
             let length = told.recv(&mut message).unwrap();
@@ -94,7 +119,7 @@ impl Daemon {
 
     /// Starts senders: `arguments` are those of `forebay sim`.
     pub fn send(&self, arguments: &str) -> Senders {
-        Senders::start(text(&self.status()["listeners"]["mqtt"][0]), arguments)
+        Senders::start_in(self.netns.as_deref(), text(&self.status()["listeners"]["mqtt"][0]), arguments)
     }
 
     /// Resident memory, in bytes.
@@ -115,6 +140,19 @@ impl Daemon {
     }
 }
 
+/// The program, in the network namespace `netns` if there is one.
+fn program_in(netns: Option<&str>) -> Command {
+    match netns {
+        None => Command::new(PROGRAM),
+        Some(netns) => network::in_namespace(netns, PROGRAM),
+    }
+}
+
+/// Whether `forebay verify` finds the lake of `arguments` complete.
+pub fn is_complete(netns: &str, arguments: &[String]) -> bool {
+    program_in(Some(netns)).arg("verify").args(arguments).stdout(Stdio::null()).status().unwrap().success()
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -128,7 +166,11 @@ pub struct Senders(Child);
 impl Senders {
     /// Starts them towards whoever takes MQTT at `address`.
     pub fn start(address: &str, arguments: &str) -> Self {
-        let mut command = Command::new(PROGRAM);
+        Self::start_in(None, address, arguments)
+    }
+
+    fn start_in(netns: Option<&str>, address: &str, arguments: &str) -> Self {
+        let mut command = program_in(netns);
         command.args(["sim", "--json", "--mqtt", &format!("mqtt://{address}")]).args(arguments.split(' '));
         Self(command.stdout(Stdio::piped()).spawn().unwrap())
     }

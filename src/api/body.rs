@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::refusal::Refusal;
 
 /// For the whole body; 4 MiB in it is a slow modem's speed.
-const BODY_TIME: Duration = Duration::from_secs(60);
+pub(super) const BODY_TIME: Duration = Duration::from_secs(60);
 
 /// Reads all of `body`, at most `limit` bytes.
 pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, Refusal> {

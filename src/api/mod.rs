@@ -1,4 +1,4 @@
-//! The doors: HTTP on the Unix socket and on TCP. No logic: a handler reads the request, asks a room, writes the answer.
+//! The doors: HTTP on the Unix socket and on TCP, and Flight SQL. No logic: a handler reads the request, asks a room, writes the answer.
 //!
 //! Owns: the sockets, the connections, the bounds on requests.
 //! Does not own: anything that is asked for.
@@ -11,6 +11,7 @@ mod body;
 mod docs;
 mod error;
 mod export;
+mod flight;
 mod flush;
 mod guard;
 mod health;

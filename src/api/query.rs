@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::refusal::Refusal;
 use super::{Hall, body};
-use crate::engine::{Answer, EngineHandle, Format, QueryError};
+use crate::engine::{Answer, Binding, EngineHandle, Format, QueryError};
 
 /// Longest body; SQL is written by people.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -45,16 +45,23 @@ pub struct Rows {
 /// Who answers SQL: the engine, or a test's own.
 pub trait AnswerSql: Send + Sync {
     /// Begins to answer `sql` with at most `max_rows` rows.
-    fn answer(&self, sql: String, format: Format, max_rows: Option<u64>) -> BoxFuture<'_, Result<Rows, QueryError>>;
+    fn answer(&self, sql: String, binding: Binding, format: Format, max_rows: Option<u64>) -> BoxFuture<'_, Result<Rows, QueryError>>;
+
+    /// The columns of the answer to `sql`, as an Arrow stream without rows, and how many parameters it has.
+    fn describe(&self, sql: String, binding: Binding) -> BoxFuture<'_, Result<(Vec<u8>, usize), QueryError>>;
 }
 
 impl AnswerSql for EngineHandle {
-    fn answer(&self, sql: String, format: Format, max_rows: Option<u64>) -> BoxFuture<'_, Result<Rows, QueryError>> {
+    fn answer(&self, sql: String, binding: Binding, format: Format, max_rows: Option<u64>) -> BoxFuture<'_, Result<Rows, QueryError>> {
         let answer = async move {
-            let Answer { incomplete, body, .. } = self.query(sql, format, max_rows).await?;
+            let Answer { incomplete, body, .. } = self.query_bound(sql, binding, format, max_rows).await?;
             Ok(Rows { incomplete, body: body.boxed() })
         };
         answer.boxed()
+    }
+
+    fn describe(&self, sql: String, binding: Binding) -> BoxFuture<'_, Result<(Vec<u8>, usize), QueryError>> {
+        Self::describe(self, sql, binding).boxed()
     }
 }
 
@@ -62,7 +69,7 @@ pub(super) async fn query(State(hall): State<Arc<Hall>>, headers: HeaderMap, bod
     let request: QueryRequest = body::json(body, MAX_BODY_BYTES, "send {\"sql\": \"select ...\", \"format\": \"json\"}").await?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let format = choose_format(request.format.as_deref(), accept)?;
-    let rows = hall.rooms.engine.answer(request.sql, format, request.max_rows).await?;
+    let rows = hall.rooms.engine.answer(request.sql, Binding::default(), format, request.max_rows).await?;
     // A failure halfway ends the body before its end, which a client sees as an error: the status is sent by then.
     let mut response = ([(header::CONTENT_TYPE, format.content_type())], Body::from_stream(rows.body)).into_response();
     if rows.incomplete {

@@ -97,6 +97,8 @@ pub struct Addresses {
     pub mqtt: Vec<SocketAddr>,
     /// Of HTTP on TCP.
     pub http: Vec<SocketAddr>,
+    /// Of Flight SQL.
+    pub flight: Vec<SocketAddr>,
 }
 
 impl Daemon {

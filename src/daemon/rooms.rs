@@ -59,7 +59,11 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
     let (listener, listener_state) = ground.bind_listener(&intake).await?;
     let (client, client_state) = ground.new_client(&intake)?;
     let bound = api::bind(&config.api).await?;
-    let addresses = Addresses { mqtt: listener.as_ref().map(Listener::addresses).unwrap_or_default(), http: bound.addresses() };
+    let addresses = Addresses {
+        mqtt: listener.as_ref().map(Listener::addresses).unwrap_or_default(),
+        http: bound.addresses(),
+        flight: bound.flight_addresses(),
+    };
     let ready = Arc::new(AtomicBool::new(false));
     let sources = ground.sources(States {
         pump,
@@ -74,6 +78,7 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
         addresses: addresses.clone(),
         gate: listener.as_ref().map(Listener::gate),
         http_tls: bound.tls(),
+        flight_tls: bound.flight_tls(),
         clock: Arc::clone(&ground.clock),
         ready: Arc::clone(&ready),
     });
@@ -131,7 +136,7 @@ impl<'a> Ground<'a> {
         let (latest, once) = blocking("reading its journal", move || ingest::remember(&ledger.reader()?, &config)).await?;
         memory::give_back();
         let (latest, state) = (Arc::new(latest), Arc::new(PumpState::default()));
-        let (intake, deliveries) = Intake::within(self.space.clone());
+        let (intake, deliveries) = Intake::within(self.space.clone(), self.config.retention.cap.0);
         let parts = Parts {
             deliveries,
             ledger: self.ledger.clone(),

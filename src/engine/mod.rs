@@ -12,6 +12,7 @@
 //! `protocol` and `frame` are the language between them, `format` is what the user gets. `table_file` has nothing to do with
 //! the child: it makes a DuckDB file of an export.
 
+mod binding;
 #[cfg(feature = "engine")]
 mod child;
 mod error;
@@ -36,6 +37,7 @@ mod tables;
 #[cfg(all(test, feature = "engine"))]
 mod tests;
 
+pub use binding::{Binding, Param};
 #[cfg(feature = "engine")]
 pub use child::child_main;
 pub use error::QueryError;

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::binding::Binding;
 use super::format::Format;
 use crate::model::{Books, Seq};
 
@@ -62,12 +63,14 @@ pub struct Moment {
 }
 
 /// A query.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ask {
     /// Its number.
     pub id: u64,
     /// As the user wrote it.
     pub sql: String,
+    /// What stands for its `?`.
+    pub binding: Binding,
     /// How the answer is written.
     pub format: Format,
     /// Most rows; `None`: all.
@@ -123,6 +126,8 @@ pub enum Piece {
     Done {
         /// Rows in the answer.
         rows: u64,
+        /// How many `?` the statement has.
+        parameters: usize,
     },
     /// It ends here.
     Failed(Failure),

@@ -9,8 +9,10 @@ use crate::model::{Digest, MarkEvent, Reading, Timestamp};
 use crate::space::{Claim, Space};
 
 /// Payload bytes (and a fixed charge a message) that may wait for their commit. A Pi's listener at full speed fills
-/// this in about a second; beyond it sources are not read from.
+/// this in about a second; beyond it sources are not read from. Below a small cap it is a sixteenth of that: what waits has
+/// its room on the disk already.
 const MAX_WAITING_BYTES: usize = 16 << 20;
+const WAITING_SHARE: u64 = 16;
 
 /// What a waiting delivery costs beside its payload.
 const DELIVERY_CHARGE: usize = 256;
@@ -127,15 +129,16 @@ impl Delivery {
     fn charge(&self) -> usize {
         let bytes = match &self.content {
             Content::Message(message) => message.payload.len() + message.topic.len(),
-            Content::Duplicate { .. } | Content::Mark => 0,
+            Content::Duplicate { .. } | Content::Mark => return 0,
             Content::Readings(readings) => readings.len() * READING_CHARGE.0 + text_bytes(readings),
             Content::Refused { sample, .. } => sample.len(),
         };
-        (bytes + DELIVERY_CHARGE).min(MAX_WAITING_BYTES)
+        bytes + DELIVERY_CHARGE
     }
 
     /// Bytes by which it can make the data folder larger: the journal is compressed, and is written to the WAL and then to
-    /// the ledger itself. `None` for what brings nothing to keep, which is let through at any time.
+    /// the ledger itself. `None` for what brings nothing to keep, which is let through at any time; the windows of its
+    /// sessions bound it.
     fn room(&self) -> Option<u64> {
         let bytes = match &self.content {
             Content::Message(message) => message.payload.len() + message.topic.len(),
@@ -182,20 +185,28 @@ pub enum IntakeError {
 #[derive(Clone)]
 pub struct Intake {
     to: mpsc::Sender<Admitted>,
-    room: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    /// Permits of `waiting`.
+    bytes: usize,
     space: Space,
 }
 
 impl Intake {
     /// An intake and the pump's end of it; it takes readings always.
     pub fn new() -> (Self, mpsc::Receiver<Admitted>) {
-        Self::within(Space::default())
+        Self::within(Space::default(), u64::MAX)
     }
 
-    /// The same, for an intake that takes readings only while `space` admits them.
-    pub fn within(space: Space) -> (Self, mpsc::Receiver<Admitted>) {
+    /// The same, for an intake that takes readings only while `space`, of `cap` bytes, has room for them.
+    pub fn within(space: Space, cap: u64) -> (Self, mpsc::Receiver<Admitted>) {
         let (to, from) = mpsc::channel(MAX_WAITING_DELIVERIES);
-        (Self { to, room: Arc::new(Semaphore::new(MAX_WAITING_BYTES)), space }, from)
+        let bytes = usize::try_from(cap / WAITING_SHARE).unwrap_or(usize::MAX).min(MAX_WAITING_BYTES);
+        (Self { to, waiting: Arc::new(Semaphore::new(bytes)), bytes, space }, from)
+    }
+
+    /// Permits of the waiting room that `delivery` takes: one that is larger than the room takes all of it.
+    fn permits(&self, delivery: &Delivery) -> u32 {
+        u32::try_from(delivery.charge().min(self.bytes)).unwrap_or(u32::MAX)
     }
 
     /// Why no readings are taken now; `None` where they are.
@@ -214,6 +225,10 @@ impl Intake {
     /// # Errors
     /// [`IntakeError::Closed`].
     pub async fn send(&self, mut delivery: Delivery) -> Result<(), IntakeError> {
+        // Half a room taken is reason enough not to wait for the interval.
+        delivery.hurry |= self.waiting.available_permits() < self.bytes / 2;
+        let permits = self.permits(&delivery);
+        let waiting = Arc::clone(&self.waiting).acquire_many_owned(permits).await.map_err(|_| IntakeError::Closed)?;
         let room = match delivery.room() {
             None => None,
             Some(bytes) => tokio::select! {
@@ -221,10 +236,6 @@ impl Intake {
                 () = self.to.closed() => return Err(IntakeError::Closed),
             },
         };
-        let charge = u32::try_from(delivery.charge()).unwrap_or(u32::MAX);
-        // Half a room taken is reason enough not to wait for the interval.
-        delivery.hurry |= self.room.available_permits() < MAX_WAITING_BYTES / 2;
-        let waiting = Arc::clone(&self.room).acquire_many_owned(charge).await.map_err(|_| IntakeError::Closed)?;
         let share = Share { _waiting: waiting, _room: room };
         self.to.send(Admitted { delivery, share }).await.map_err(|_| IntakeError::Closed)
     }
@@ -238,8 +249,8 @@ impl Intake {
             Some(_) if self.refusal().is_some() => return Err(IntakeError::Full),
             room => room.map(|bytes| self.space.try_claim(bytes).ok_or(IntakeError::Full)).transpose()?,
         };
-        let charge = u32::try_from(delivery.charge()).unwrap_or(u32::MAX);
-        let waiting = Arc::clone(&self.room).try_acquire_many_owned(charge).map_err(|_| IntakeError::Full)?;
+        let permits = self.permits(&delivery);
+        let waiting = Arc::clone(&self.waiting).try_acquire_many_owned(permits).map_err(|_| IntakeError::Full)?;
         let share = Share { _waiting: waiting, _room: room };
         self.to.try_send(Admitted { delivery, share }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => IntakeError::Full,
@@ -267,7 +278,7 @@ mod tests {
     #[tokio::test]
     async fn without_space_who_can_wait_waits_and_the_others_are_refused() {
         let space = Space::default();
-        let (intake, mut from) = Intake::within(space.clone());
+        let (intake, mut from) = Intake::within(space.clone(), u64::MAX);
         space.refuse("the cap is reached");
         assert_eq!(intake.offer(delivery()), Err(IntakeError::Full));
         let other = intake.clone();
@@ -286,7 +297,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_handed_in_has_its_room_until_it_is_settled() {
         let space = Space::default();
-        let (intake, mut from) = Intake::within(space.clone());
+        let (intake, mut from) = Intake::within(space.clone(), u64::MAX);
         space.allow(0, Allowance { bytes: 600, largest: 600, low: 0 });
         assert_eq!((intake.offer(delivery()), intake.offer(delivery())), (Ok(()), Ok(())));
         assert_eq!(intake.offer(delivery()), Err(IntakeError::Full));

@@ -119,7 +119,7 @@ fn refuse(line: &mut TcpStream) {
 }
 
 /// Carries bytes from one to the other until one of them ends, or `passes` says no; then both are cut.
-fn carry((mut from, mut to): (TcpStream, TcpStream), passes: impl Fn(&[u8]) -> bool) {
+fn carry((mut from, mut to): (TcpStream, TcpStream), mut passes: impl FnMut(&[u8]) -> bool) {
     let mut buffer = [0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         if !passes(&buffer[..read]) || to.write_all(&buffer[..read]).is_err() {

@@ -17,7 +17,7 @@ use super::ask::{self, Answered};
 use crate::api::{AnswerSql, Doors, Rows, bind, serve};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config;
-use crate::engine::{Format, QueryError};
+use crate::engine::{Binding, Format, QueryError};
 use crate::ingest::files::Importer;
 use crate::ingest::http::Desk;
 use crate::ingest::{Admitted, Content, Intake, Latest, Outcome};
@@ -166,7 +166,7 @@ async fn pump(mut deliveries: mpsc::Receiver<Admitted>, ledger: Ledger, latest: 
 struct Canned;
 
 impl AnswerSql for Canned {
-    fn answer(&self, sql: String, format: Format, _: Option<u64>) -> BoxFuture<'_, Result<Rows, QueryError>> {
+    fn answer(&self, sql: String, _: Binding, format: Format, _: Option<u64>) -> BoxFuture<'_, Result<Rows, QueryError>> {
         async move {
             let text = Bytes::from(format!("{}: {sql}\n", format.as_str()));
             let pieces = match sql.as_str() {
@@ -178,5 +178,9 @@ impl AnswerSql for Canned {
             Ok(Rows { incomplete: sql == "incomplete", body: stream::iter(pieces).boxed() })
         }
         .boxed()
+    }
+
+    fn describe(&self, _: String, _: Binding) -> BoxFuture<'_, Result<(Vec<u8>, usize), QueryError>> {
+        async { Err(QueryError::NotReady) }.boxed()
     }
 }

@@ -9,14 +9,16 @@ use std::thread;
 use std::time::Duration;
 
 use arrow::error::ArrowError;
-use duckdb::{Connection, Statement};
+use duckdb::types::{TimeUnit, Value};
+use duckdb::{Connection, Statement, params_from_iter};
 
-use super::control::Events;
 use super::SqlLayer;
+use super::control::Events;
 use super::database::{Database, set_now, set_readings};
 use super::guard::Guard;
 use super::planner::{Planner, Span};
 use crate::config::ByteSize;
+use crate::engine::binding::{Binding, Param};
 use crate::engine::format::AnswerWriter;
 use crate::engine::frame::head_of;
 use crate::engine::gate;
@@ -155,7 +157,7 @@ fn run(snapshot: &Snapshot, ask: &Ask, socket: &UnixStream) {
     let outcome = catch_unwind(AssertUnwindSafe(|| answer(snapshot, ask, socket)));
     let outcome = outcome.unwrap_or_else(|_| Err(internal("a query panicked".to_owned())));
     let last = match outcome {
-        Ok(rows) => Piece::Done { rows },
+        Ok((rows, parameters)) => Piece::Done { rows, parameters },
         Err(_) if guard.expired() => Piece::Failed(Failure { kind: FailureKind::TimedOut, message: String::new() }),
         Err(failure) => Piece::Failed(failure),
     };
@@ -163,9 +165,11 @@ fn run(snapshot: &Snapshot, ask: &Ask, socket: &UnixStream) {
     guard.lift(socket);
 }
 
-fn answer(snapshot: &Snapshot, ask: &Ask, socket: &UnixStream) -> Result<u64, Failure> {
+fn answer(snapshot: &Snapshot, ask: &Ask, socket: &UnixStream) -> Result<(u64, usize), Failure> {
     let mut statement = snapshot.prepare(ask)?;
-    let batches = statement.stream_arrow([]).map_err(|error| failure_of(&error))?;
+    let parameters = statement.parameter_count();
+    let values = values_of(&ask.binding, parameters)?;
+    let batches = statement.stream_arrow(params_from_iter(values)).map_err(|error| failure_of(&error))?;
     let sent = AtomicU64::new(0);
     let mut writer = AnswerWriter::begin(ask.format, Pieces::new(socket, &sent), &batches.get_schema()).map_err(unwritable)?;
     for batch in batches {
@@ -176,8 +180,28 @@ fn answer(snapshot: &Snapshot, ask: &Ask, socket: &UnixStream) -> Result<u64, Fa
         }
     }
     let (mut pieces, rows) = writer.finish().map_err(unwritable)?;
-    pieces.flush().map_err(|error| internal(error.to_string()))?;
-    Ok(rows)
+    pieces.send().map_err(|error| internal(error.to_string()))?;
+    Ok((rows, parameters))
+}
+
+/// The values of `wanted` parameters. Where they are not known, nulls tell the types of everything else.
+fn values_of(binding: &Binding, wanted: usize) -> Result<Vec<Value>, Failure> {
+    let value = |param: &Param| match param {
+        Param::Null => Value::Null,
+        Param::Bool(value) => Value::Boolean(*value),
+        Param::Int(value) => Value::BigInt(*value),
+        Param::Real(value) => Value::Double(*value),
+        Param::Text(value) => Value::Text(value.clone()),
+        Param::Time(value) => Value::Timestamp(TimeUnit::Microsecond, value.0),
+    };
+    match binding {
+        Binding::Unknown => Ok(vec![Value::Null; wanted]),
+        Binding::Values(params) if params.len() == wanted => Ok(params.iter().map(value).collect()),
+        Binding::Values(params) => {
+            let message = format!("the statement has {wanted} parameters, {} values were given", params.len());
+            Err(Failure { kind: FailureKind::Sql, message })
+        }
+    }
 }
 
 fn starts_with_word(text: &str, word: &str) -> bool {
@@ -228,24 +252,29 @@ impl<'a> Pieces<'a> {
     fn new(socket: &'a UnixStream, sent: &'a AtomicU64) -> Self {
         Self { socket, buffer: Vec::with_capacity(PIECE_BYTES), sent }
     }
+
+    fn send(&mut self) -> io::Result<()> {
+        if !self.buffer.is_empty() {
+            send(self.socket, &Piece::Data, &self.buffer)?;
+            self.sent.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
+            self.buffer.clear();
+        }
+        Ok(())
+    }
 }
 
 impl Write for Pieces<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.buffer.len() == PIECE_BYTES {
-            self.flush()?;
+            self.send()?;
         }
         let (now, _) = bytes.split_at_checked(PIECE_BYTES - self.buffer.len()).unwrap_or((bytes, &[]));
         self.buffer.extend_from_slice(now);
         Ok(now.len())
     }
 
+    /// Nothing: a query that fails before its first whole piece fails as a whole, and a writer flushes when it is dropped.
     fn flush(&mut self) -> io::Result<()> {
-        if !self.buffer.is_empty() {
-            send(self.socket, &Piece::Data, &self.buffer)?;
-            self.sent.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
-            self.buffer.clear();
-        }
         Ok(())
     }
 }

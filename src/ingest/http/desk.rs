@@ -180,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn without_space_a_request_is_told_at_once_and_nothing_is_handed_in() {
         let space = Space::default();
-        let (intake, mut pump) = Intake::within(space.clone());
+        let (intake, mut pump) = Intake::within(space.clone(), u64::MAX);
         let desk = Desk::new(intake);
         space.refuse("the cap is reached");
         let refused = Err(DeskError::NoSpace("the cap is reached".into()));
