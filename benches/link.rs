@@ -9,7 +9,7 @@
 //! `sent` is the daemon's own count of bodies handed to the line, also those in vain; `wire` counts frames as they left the
 //! interface, with what HTTP, TCP, IP and ARP add, repeat and ask while there is no way. Both are beside the bytes stored.
 
-#![expect(clippy::print_stdout, clippy::indexing_slicing, reason = "a benchmark stops at the first surprise and prints its result")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark stops at the first surprise and prints its result")]
 
 mod support;
 
