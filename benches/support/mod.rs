@@ -7,7 +7,9 @@
 )]
 
 pub mod network;
+pub mod peers;
 pub mod rows;
+pub mod shape;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -110,6 +112,17 @@ impl Daemon {
     /// The answer to `sql`, as lines.
     pub fn query(&self, sql: &str) -> String {
         String::from_utf8(self.command(&["query", sql, "--format", "csv"])).unwrap()
+    }
+
+    /// Its door.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Imports `file`; returns when all of it is durable.
+    pub fn import(&self, file: &Path) {
+        let outcome: Value = serde_json::from_slice(&self.command(&["import", "--json", file.to_str().unwrap()])).unwrap();
+        assert!(number(&outcome[0]["rows"]) > 0.0, "{outcome}");
     }
 
     /// Seals everything, and delivers it if there is a way.
