@@ -68,7 +68,7 @@ type Piece = io::Result<Frame<Bytes>>;
 /// Where a segment can't be read, the trailer `forebay-incomplete` says so at the end, or the answer ends early if the
 /// request has no `TE: trailers`.
 #[utoipa::path(get, path = "/api/v1/export", params(Asked), responses(
-    (status = OK, body = inline(body::Binary), content_type = "application/vnd.apache.arrow.stream", description = "The columns of `readings`"),
+    (status = OK, body = inline(body::Binary), content_type = "application/vnd.apache.arrow.stream", description = "Their columns"),
     params::Refused,
     reads::Refused,
     Refused,
