@@ -10,6 +10,7 @@ pub mod network;
 pub mod rows;
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -98,6 +99,16 @@ impl Daemon {
     /// Seals everything, and delivers it if there is a way.
     pub fn flush(&self) {
         self.command(&["flush"]);
+    }
+
+    /// Hands in JSON lines by HTTP; returns when they are durable.
+    pub fn hand_in(&self, lines: &str) {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--fail", "--output", "/dev/null", "--unix-socket"]).arg(&self.socket);
+        command.args(["--header", "content-type: application/x-ndjson", "--data-binary", "@-", "http://forebay/api/v1/readings"]);
+        let mut curl = command.stdin(Stdio::piped()).spawn().unwrap();
+        curl.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        assert!(curl.wait().unwrap().success(), "the readings were not taken");
     }
 
     /// Starts senders: `arguments` are those of `forebay sim`.
