@@ -9,7 +9,12 @@
 //! `sent` is the daemon's own count of bodies handed to the line, also those in vain; `wire` counts frames as they left the
 //! interface, with what HTTP, TCP, IP and ARP add, repeat and ask while there is no way. Both are beside the bytes stored.
 
-#![expect(clippy::print_stdout, clippy::indexing_slicing, reason = "a benchmark stops at the first surprise and prints its result")]
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark stops at the first surprise and prints its result"
+)]
 
 mod support;
 
@@ -84,7 +89,8 @@ fn main() {
         "link", "stored B", "backlog s", "ratio", "rest s", "sent ratio", "wire ratio", "newest after a return s"
     );
     let mut unimpaired: Option<Duration> = None;
-    for scenario in SCENARIOS.iter().filter(|scenario| wanted.is_empty() || wanted.iter().any(|word| scenario.name.contains(word.as_str()))) {
+    for scenario in SCENARIOS.iter().filter(|scenario| wanted.is_empty() || wanted.iter().any(|word| scenario.name.contains(word.as_str())))
+    {
         let found = measure(scenario);
         if scenario.fault == Fault::None {
             unimpaired = Some(found.backlog);

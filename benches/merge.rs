@@ -2,8 +2,8 @@
 //! long queries take before and after.
 //!
 //! `cargo bench --bench merge` (without the engine it leaves the queries out). The folder is made by the real ledger and the
-//! real sealer, with an fsync at each step: `FOREBAY_BENCH_DIR` names one in memory, where that takes a minute or two.
-//! `FOREBAY_BENCH_CUTS` is another number of segments.
+//! real sealer, with an fsync at each step: `FOREBAY_BENCH_DIR` names one in memory, where that takes some minutes.
+//! `FOREBAY_BENCH_CUTS` is another number of segments, `FOREBAY_BENCH_RATE` another number of readings a second.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark stops at the first surprise and prints its result")]
 
@@ -28,8 +28,8 @@ const CUTS: i64 = 26_000;
 
 const CUT_MICROS: i64 = 300_000_000;
 
-/// A reading a second: ten sensors with one each ten seconds.
-const READINGS: i64 = 300;
+/// Readings a second: ten sensors with one a second each.
+const RATE: i64 = 10;
 
 /// 2026-08-01T00:00:00Z.
 const BEGIN: i64 = 1_785_542_400_000_000;
@@ -50,14 +50,36 @@ fn main() {
     let scratch = support::scratch();
     let data = scratch.path().join("data");
     fs::create_dir(&data).unwrap();
-    let cuts = std::env::var("FOREBAY_BENCH_CUTS").map_or(CUTS, |cuts| cuts.parse().unwrap());
+    let wanted = |name: &str, usual: i64| std::env::var(name).map_or(usual, |text| text.parse().unwrap());
+    let (cuts, rate) = (wanted("FOREBAY_BENCH_CUTS", CUTS), wanted("FOREBAY_BENCH_RATE", RATE));
+    let size = Size { cuts, readings: rate * CUT_MICROS / 1_000_000 };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let begun = Instant::now();
-    runtime.block_on(fill(&data, cuts));
-    println!("{cuts} cuts of {READINGS} readings made in {:.0} s", begun.elapsed().as_secs_f64());
-    queries(scratch.path(), cuts, "before");
-    runtime.block_on(merge(&data, cuts));
-    queries(scratch.path(), cuts, "after");
+    runtime.block_on(fill(&data, size));
+    println!("{cuts} cuts of {} readings made in {:.0} s", size.readings, begun.elapsed().as_secs_f64());
+    let before = queries(scratch.path(), size);
+    runtime.block_on(merge(&data, size));
+    let after = queries(scratch.path(), size);
+    println!("milliseconds, less those of an answer that reads nothing; there are {:.1} million rows", size.rows() / 1e6);
+    println!("| query | before the merge | after it | before : after | after, a million rows |");
+    println!("| --- | --- | --- | --- | --- |");
+    for ((query, before), (_, after)) in before.into_iter().zip(after) {
+        let share = after / size.rows() * 1e6;
+        println!("| {query} | {before:.1} | {after:.1} | {:.1} | {share:.2} |", before / after);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Size {
+    cuts: i64,
+    /// In a cut.
+    readings: i64,
+}
+
+impl Size {
+    fn rows(self) -> f64 {
+        (self.cuts * self.readings) as f64
+    }
 }
 
 struct House {
@@ -74,25 +96,25 @@ fn open(data: &Path, now: i64) -> House {
     House { ledger, dir: SegmentDir::open(data).unwrap(), clock }
 }
 
-async fn fill(data: &Path, cuts: i64) {
+async fn fill(data: &Path, size: Size) {
     let house = open(data, BEGIN);
     let clock: SharedClock = Arc::<SetClock>::clone(&house.clock);
     let settings = Segment { seal_interval: Period(Duration::from_secs(3600)), seal_readings: u64::MAX };
     let (sealer, handle) = Sealer::new(house.ledger.clone(), house.dir.clone(), settings, clock, Arc::new(SealerState::default()));
     let stop = CancellationToken::new();
     let task = tokio::spawn(sealer.run(stop.clone()));
-    for cut in 0..cuts {
-        cut_and_deliver(&house, &handle, cut).await;
+    for cut in 0..size.cuts {
+        cut_and_deliver(&house, &handle, cut, size.readings).await;
     }
     stop.cancel();
     task.await.unwrap().unwrap();
     house.ledger.close().await.unwrap();
 }
 
-async fn cut_and_deliver(house: &House, sealer: &SealerHandle, cut: i64) {
+async fn cut_and_deliver(house: &House, sealer: &SealerHandle, cut: i64, readings: i64) {
     let begin = BEGIN + cut * CUT_MICROS;
     house.clock.0.store(begin + CUT_MICROS, Ordering::Relaxed);
-    let readings = (0..READINGS).map(|place| reading(begin + place * CUT_MICROS / READINGS, place)).collect();
+    let readings = (0..readings).map(|place| reading(begin + place * CUT_MICROS / readings, place)).collect();
     house.ledger.commit(Batch { readings, ..Batch::default() }).await.unwrap();
     let number = sealer.seal_now(Demand::Flush).await.unwrap().unwrap();
     let instance = house.ledger.identity().instance;
@@ -116,8 +138,8 @@ fn reading(time: i64, place: i64) -> Reading {
     }
 }
 
-async fn merge(data: &Path, cuts: i64) {
-    let house = open(data, BEGIN + cuts * CUT_MICROS + MICROS_PER_DAY / 24);
+async fn merge(data: &Path, size: Size) {
+    let house = open(data, BEGIN + size.cuts * CUT_MICROS + MICROS_PER_DAY / 24);
     let segments = house.ledger.reader().unwrap().segments().unwrap();
     let (files, bytes): (usize, u64) = (segments.len(), segments.iter().map(|segment| segment.bytes).sum());
     verify_all(&house).await;
@@ -146,7 +168,7 @@ async fn merge(data: &Path, cuts: i64) {
     let after_bytes: u64 = after.iter().map(|segment| segment.bytes).sum();
     println!("files {files} -> {}, bytes {bytes} -> {after_bytes}", after.len());
     println!("{} merges of {} files in {took:.1} s; memory {before} KiB, at most {peak} KiB", done.merges, done.sources);
-    let rows = (cuts * READINGS) as f64;
+    let rows = size.rows();
     println!("rows written {:.2} times, {:.1} bytes a reading", done.rows as f64 / rows, done.bytes as f64 / rows);
     drop(reader);
     house.ledger.close().await.unwrap();
@@ -174,17 +196,20 @@ fn memory(key: &str) -> u64 {
 }
 
 #[cfg(not(feature = "engine"))]
-fn queries(_: &Path, _: i64, _: &str) {}
+fn queries(_: &Path, _: Size) -> Vec<(&'static str, f64)> {
+    Vec::new()
+}
 
-/// Through the program, as a person asks: less what an answer costs that reads nothing.
+/// Through the program's door, as a dashboard asks; each in milliseconds.
 #[cfg(feature = "engine")]
-fn queries(folder: &Path, cuts: i64, when: &str) {
-    let daemon = support::Daemon::start_with_engine(folder);
+fn queries(folder: &Path, size: Size) -> Vec<(&'static str, f64)> {
+    // Without an upstream nothing is merged meanwhile that is not yet.
+    let daemon = support::Daemon::start_with_engine(folder, "[engine]\nquery_timeout = \"5m\"\n");
     let are_attached = |status: serde_json::Value| status.pointer("/engine/segments") == status.pointer("/buffer/segments");
     while !are_attached(daemon.status()) {
         std::thread::sleep(Duration::from_millis(200));
     }
-    let hour = Timestamp(BEGIN + cuts * CUT_MICROS - MICROS_PER_DAY / 24).to_string();
+    let hour = Timestamp(BEGIN + size.cuts * CUT_MICROS - MICROS_PER_DAY / 24).to_string();
     let hour = hour.trim_end_matches('Z');
     let asked = [
         ("nothing", "select 1".to_owned()),
@@ -193,15 +218,35 @@ fn queries(folder: &Path, cuts: i64, when: &str) {
         ("average of everything", "select avg(value) from readings".to_owned()),
         ("by sensor", "select sensor, min(value), max(value) from readings group by sensor".to_owned()),
     ];
-    for (what, sql) in asked {
-        let mut taken: Vec<f64> = (0..9)
-            .map(|_| {
-                let begun = Instant::now();
-                assert!(daemon.query(&sql).lines().count() > 1, "no answer to {sql}");
-                begun.elapsed().as_secs_f64() * 1e3
-            })
-            .collect();
-        println!("{when} the merge, {what}: {:.1} ms", support::median(&mut taken));
-    }
+    let mut nothing = 0.0;
+    let measured = asked.into_iter().map(|(what, sql)| {
+        let took = median_of(&daemon, &sql);
+        if what == "nothing" {
+            nothing = took;
+            (what, took)
+        } else {
+            (what, took - nothing)
+        }
+    });
+    let measured = measured.collect();
+    let status = daemon.status();
+    let engine = |field: &str| status.pointer(&format!("/engine/{field}")).map_or(0.0, support::number);
+    let (segments, resident) = (engine("segments"), engine("rss_bytes") / f64::from(1 << 20));
+    println!("the engine holds {segments} segments in {resident:.0} MiB; it was started again {} times", engine("restarts"));
     daemon.stop();
+    measured
+}
+
+/// Nine times, or for half a minute.
+#[cfg(feature = "engine")]
+fn median_of(daemon: &support::Daemon, sql: &str) -> f64 {
+    let (begun, mut taken) = (Instant::now(), Vec::new());
+    let body = serde_json::json!({"sql": sql, "format": "csv"}).to_string();
+    while taken.len() < 9 && (taken.is_empty() || begun.elapsed() < Duration::from_secs(30)) {
+        let begun = Instant::now();
+        let (status, answer) = daemon.post("/api/v1/query", "application/json", &body);
+        taken.push(begun.elapsed().as_secs_f64() * 1e3);
+        assert_eq!(status, 200, "no answer to {sql}: {answer}");
+    }
+    support::median(&mut taken)
 }

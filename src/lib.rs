@@ -9,6 +9,7 @@
 //!                             > decode, by route \    |
 //!  MQTT sensors -> listener  /        |            > batcher --> [ ledger: journal, records, series, marks, counters ]
 //!  HTTP ---------> http ------------- | --------- /                 |  after the commit: settle, which acknowledges
+//!  files --------> importer --------- | --------------- import ---> |
 //!                                     v                             v  cut (by count, age or on demand)
 //!                                 quarantine              [ segments/*.parquet ]  sort, write, fsync, verify, rename, fsync
 //!                                                                   |             folder, then ONE transaction
@@ -34,7 +35,7 @@
 //! | [`upload`] | the shipment under way and the link; what a lake must be ([`upload::verify`]) |
 //! | [`retention`] | the limits: what must go, in which order, and whether readings are taken ([`space::Space`]) |
 //! | [`engine`] | DuckDB, in a child process that may die |
-//! | [`range`] | nothing: it reads one series from journal and segments, without SQL |
+//! | [`range`] | nothing: it reads one series, or all, from journal and segments, without SQL |
 //! | [`status`] | what the daemon says of itself |
 //! | [`api`] | the doors; no logic |
 //! | [`daemon`] | open, run, stop: one line a room |

@@ -7,11 +7,13 @@
 )]
 
 pub mod network;
+pub mod peers;
 pub mod rows;
+pub mod shape;
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::net::UnixDatagram;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -52,8 +54,24 @@ impl Daemon {
     }
 
     /// The same with the engine.
-    pub fn start_with_engine(folder: &Path) -> Self {
-        Self::run(None, folder, "")
+    pub fn start_with_engine(folder: &Path, settings: &str) -> Self {
+        Self::run(None, folder, settings)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A request on its socket: the status of the answer, and its body.
+    pub fn post(&self, path: &str, kind: &str, body: &str) -> (u16, String) {
+        let mut socket = UnixStream::connect(&self.socket).unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: forebay\r\nconnection: close\r\ncontent-type: {kind}\r\n");
+        socket.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+        (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
     }
 
     fn run(netns: Option<&str>, folder: &Path, settings: &str) -> Self {
@@ -96,6 +114,17 @@ impl Daemon {
         String::from_utf8(self.command(&["query", sql, "--format", "csv"])).unwrap()
     }
 
+    /// Its door.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Imports `file`; returns when all of it is durable.
+    pub fn import(&self, file: &Path) {
+        let outcome: Value = serde_json::from_slice(&self.command(&["import", "--json", file.to_str().unwrap()])).unwrap();
+        assert!(number(&outcome[0]["rows"]) > 0.0, "{outcome}");
+    }
+
     /// Seals everything, and delivers it if there is a way.
     pub fn flush(&self) {
         self.command(&["flush"]);
@@ -103,19 +132,13 @@ impl Daemon {
 
     /// Hands in JSON lines by HTTP; returns when they are durable.
     pub fn hand_in(&self, lines: &str) {
-        let mut command = Command::new("curl");
-        command.args(["--silent", "--fail", "--output", "/dev/null", "--unix-socket"]).arg(&self.socket);
-        command.args(["--header", "content-type: application/x-ndjson", "--data-binary", "@-", "http://forebay/api/v1/readings"]);
-        let mut curl = command.stdin(Stdio::piped()).spawn().unwrap();
-        curl.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-        assert!(curl.wait().unwrap().success(), "the readings were not taken");
+        let (status, answer) = self.post("/api/v1/readings", "application/x-ndjson", lines);
+        assert!(status == 200, "the readings were not taken: {answer}");
     }
 
     /// Starts senders: `arguments` are those of `forebay sim`.
     pub fn send(&self, arguments: &str) -> Senders {
-        let url = format!("mqtt://{}", text(&self.status()["listeners"]["mqtt"][0]));
-        let mut command = program_in(self.netns.as_deref());
-        Senders(command.args(["sim", "--json", "--mqtt", &url]).args(arguments.split(' ')).stdout(Stdio::piped()).spawn().unwrap())
+        Senders::start_in(self.netns.as_deref(), text(&self.status()["listeners"]["mqtt"][0]), arguments)
     }
 
     /// Resident memory, in bytes.
@@ -160,6 +183,17 @@ impl Drop for Daemon {
 pub struct Senders(Child);
 
 impl Senders {
+    /// Starts them towards whoever takes MQTT at `address`.
+    pub fn start(address: &str, arguments: &str) -> Self {
+        Self::start_in(None, address, arguments)
+    }
+
+    fn start_in(netns: Option<&str>, address: &str, arguments: &str) -> Self {
+        let mut command = program_in(netns);
+        command.args(["sim", "--json", "--mqtt", &format!("mqtt://{address}")]).args(arguments.split(' '));
+        Self(command.stdout(Stdio::piped()).spawn().unwrap())
+    }
+
     /// Waits until they have published and everything is acknowledged; gives how many readings.
     pub fn finish(self) -> f64 {
         let output = self.0.wait_with_output().unwrap();

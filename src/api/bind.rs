@@ -24,6 +24,14 @@ pub struct Bound {
     pub(super) tcp: Vec<TcpListener>,
     pub(super) token: Option<Token>,
     pub(super) tls: Option<Arc<Acceptor>>,
+    pub(super) flight: Flight,
+}
+
+/// The doors of Flight SQL.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) tcp: Vec<TcpListener>,
+    pub(super) tls: Option<Arc<Acceptor>>,
 }
 
 #[derive(Debug)]
@@ -39,17 +47,15 @@ pub(super) struct UnixDoor {
 /// [`ApiError::Config`]: an address off loopback without a token, an empty token, what is no address or no socket.
 /// [`ApiError::Taken`]: another daemon answers. [`ApiError::Bind`]: the system refuses.
 pub async fn bind(settings: &config::Api) -> Result<Bound, ApiError> {
-    let Keys { token, tls } = keys(settings)?;
-    let mut tcp = Vec::new();
-    for address in &settings.http {
-        tcp.extend(bind_tcp(address, token.is_some()).await?);
-    }
-    let reaches_others = |socket: &TcpListener| socket.local_addr().is_ok_and(|address| !address.ip().is_loopback());
-    if tls.is_none() && tcp.iter().any(reaches_others) {
+    let Keys { token, tls, flight_tls } = keys(settings)?;
+    let tcp = bind_all("api.http", &settings.http, token.is_some()).await?;
+    let flight = Flight { tcp: bind_all("api.flight", &settings.flight, token.is_some()).await?, tls: flight_tls };
+    let reaches_others = |address: &SocketAddr| !address.ip().is_loopback();
+    if tls.is_none() && addresses_of(&tcp).iter().chain(&addresses_of(&flight.tcp)).any(reaches_others) {
         tracing::warn!("the token crosses the network in the clear; set api.tls_cert and tls_key");
     }
     let unix = bind_unix(&settings.socket)?;
-    Ok(Bound { unix, tcp, token, tls })
+    Ok(Bound { unix, tcp, token, tls, flight })
 }
 
 /// Whether the doors could be opened by `settings`, but for their addresses.
@@ -64,34 +70,59 @@ pub fn check(settings: &config::Api) -> Result<(), ApiError> {
 struct Keys {
     token: Option<Token>,
     tls: Option<Arc<Acceptor>>,
+    flight_tls: Option<Arc<Acceptor>>,
 }
 
 fn keys(settings: &config::Api) -> Result<Keys, ApiError> {
     let token = settings.token_file.as_deref().map(Token::read).transpose()?;
     let files = ServerFiles::of(settings.tls_cert.as_deref(), settings.tls_key.as_deref(), None)?;
-    let tls = files.map(|files| Acceptor::new(files, &["http/1.1"], "TLS handshakes of HTTP failed")).transpose()?;
-    Ok(Keys { token, tls: tls.map(Arc::new) })
+    let tls = files.clone().map(|files| Acceptor::new(files, &["http/1.1"], "TLS handshakes of HTTP failed")).transpose()?;
+    let files = files.filter(|_| !settings.flight.is_empty());
+    let flight_tls = files.map(|files| Acceptor::new(files, &["h2"], "TLS handshakes of Flight SQL failed")).transpose()?;
+    Ok(Keys { token, tls: tls.map(Arc::new), flight_tls: flight_tls.map(Arc::new) })
 }
 
 impl Bound {
-    /// Of the TCP addresses, for status.
+    /// Of the TCP addresses of HTTP, for status.
     pub fn tls(&self) -> Option<Arc<Acceptor>> {
         self.tls.clone()
     }
 
-    /// TCP addresses, with the ports that were really taken.
+    /// The same of Flight SQL.
+    pub fn flight_tls(&self) -> Option<Arc<Acceptor>> {
+        self.flight.tls.clone()
+    }
+
+    /// TCP addresses of HTTP, with the ports that were really taken.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+        addresses_of(&self.tcp)
+    }
+
+    /// The same of Flight SQL.
+    pub fn flight_addresses(&self) -> Vec<SocketAddr> {
+        addresses_of(&self.flight.tcp)
     }
 }
 
-async fn bind_tcp(address: &str, has_token: bool) -> Result<Vec<TcpListener>, ApiError> {
-    let wrong = |_| ApiError::Config(format!("api.http \"{address}\" is not an address; write it like \"127.0.0.1:8480\""));
+fn addresses_of(listeners: &[TcpListener]) -> Vec<SocketAddr> {
+    listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+}
+
+/// Opens all of `addresses`, which stand under `key`.
+async fn bind_all(key: &str, addresses: &[String], has_token: bool) -> Result<Vec<TcpListener>, ApiError> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        listeners.extend(bind_tcp(key, address, has_token).await?);
+    }
+    Ok(listeners)
+}
+
+async fn bind_tcp(key: &str, address: &str, has_token: bool) -> Result<Vec<TcpListener>, ApiError> {
+    let wrong = |_| ApiError::Config(format!("{key} \"{address}\" is not an address; write it like \"127.0.0.1:8480\""));
     let mut listeners = Vec::new();
     for address in tokio::net::lookup_host(address).await.map_err(wrong)? {
         if !address.ip().is_loopback() && !has_token {
-            let message =
-                format!("api.http \"{address}\" is open to the network and needs a token; set api.token_file, or bind to 127.0.0.1");
+            let message = format!("{key} \"{address}\" is open to the network and needs a token; set api.token_file, or bind to 127.0.0.1");
             return Err(ApiError::Config(message));
         }
         listeners.push(TcpListener::bind(address).await.map_err(ApiError::bind(address))?);

@@ -1,4 +1,4 @@
-//! The doors: HTTP on the Unix socket and on TCP. No logic: a handler reads the request, asks a room, writes the answer.
+//! The doors: HTTP on the Unix socket and on TCP, and Flight SQL. No logic: a handler reads the request, asks a room, writes the answer.
 //!
 //! Owns: the sockets, the connections, the bounds on requests.
 //! Does not own: anything that is asked for.
@@ -10,9 +10,12 @@ mod bind;
 mod body;
 mod docs;
 mod error;
+mod export;
+mod flight;
 mod flush;
 mod guard;
 mod health;
+mod import;
 mod listing;
 mod params;
 mod query;
@@ -27,15 +30,21 @@ mod tests;
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 pub use bind::{Bound, bind, check};
 pub use error::ApiError;
 pub use flush::{FlushAnswer, FlushRequest};
+pub use import::Imported;
 pub use query::{AnswerSql, INCOMPLETE, QueryRequest, Rows};
 pub use refusal::{Fault, FaultBody};
 pub use serve::serve;
 
+use axum::body::Bytes;
+
 use crate::clock::SharedClock;
 use crate::ingest::Latest;
+use crate::ingest::files::Importer;
 use crate::ingest::http::Desk;
 use crate::ledger::Ledger;
 use crate::segment::{SealerHandle, SegmentDir};
@@ -56,6 +65,8 @@ pub struct Doors {
     pub latest: Arc<Latest>,
     /// Where readings are handed in.
     pub desk: Desk,
+    /// Where files are handed in.
+    pub importer: Importer,
     /// For their arrival.
     pub clock: SharedClock,
     /// Seals on demand.
@@ -66,16 +77,25 @@ pub struct Doors {
     pub engine: Arc<dyn AnswerSql>,
 }
 
+/// Exports, and pieces of imports, at a time: each holds some tens of megabytes.
+const MAX_TRANSFERS: usize = 2;
+
 /// What handlers share: the rooms, and the bounds on how much is asked of them at a time.
 struct Hall {
     rooms: Doors,
     reads: Reads,
     scale: Scale,
+    exports: Arc<Semaphore>,
+    imports: Arc<Semaphore>,
+    /// What can be asked, as JSON.
+    description: Bytes,
 }
 
 impl Hall {
     fn new(rooms: Doors) -> Self {
         let reads = Reads::new(rooms.ledger.clone());
-        Self { rooms, reads, scale: Scale::new() }
+        let seats = || Arc::new(Semaphore::new(MAX_TRANSFERS));
+        let description = docs::describe().into();
+        Self { rooms, reads, scale: Scale::new(), exports: seats(), imports: seats(), description }
     }
 }

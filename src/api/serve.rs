@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -15,10 +15,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::bind::Bound;
+use super::bind::{Bound, Flight};
+use super::flight;
 use super::guard::{Guard, guard};
-use super::routes::routes;
-use super::{Doors, Hall};
+use super::{Doors, Hall, routes};
 use crate::tls::Acceptor;
 
 /// Connections of one door at a time; more wait to be accepted. A gateway's dashboards and scripts need a handful.
@@ -30,6 +30,12 @@ const HEADER_TIME: Duration = Duration::from_secs(30);
 /// Longest line and headers together.
 const MAX_HEADER_BYTES: usize = 64 << 10;
 
+/// Calls of one gRPC connection at a time.
+const MAX_STREAMS: u32 = 16;
+
+/// What a gRPC peer may send before it is read: SQL is short.
+const WINDOW_BYTES: u32 = 64 << 10;
+
 /// A pause after a failed accept: out of descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -38,17 +44,31 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// # Errors
 /// None; the result fits the task set.
 pub async fn serve(bound: Bound, doors: Doors, stop: CancellationToken) -> Result<(), Infallible> {
-    let Bound { unix, tcp, token, tls } = bound;
-    let plain = routes(Arc::new(Hall::new(doors)));
+    let Bound { unix, tcp, token, tls, flight: Flight { tcp: flights, tls: flight_tls } } = bound;
+    let rows = flight::router(Arc::clone(&doors.engine), token.clone());
+    let plain = routes::routes(Arc::new(Hall::new(doors)));
     let tcp = tcp.into_iter().filter_map(|listener| {
-        let asks = Arc::new(Guard::new(listener.local_addr().ok()?.ip(), token.clone()));
+        let asks = Arc::new(Guard::new(listener.local_addr().ok()?.ip(), token.clone(), routes::writes()));
         let guarded = plain.clone().layer(axum::middleware::from_fn_with_state(asks, guard));
         let (stop, tls) = (stop.clone(), tls.clone());
-        Some(async move { accept_until(&listener, tls, guarded, stop).await })
+        Some(async move { accept_until(&listener, tls, guarded, Language::Http, stop).await })
     });
-    let tcp = futures::future::join_all(tcp);
-    tokio::join!(accept_until(&unix.listener, None, plain.clone(), stop.clone()), tcp);
+    let flights = flights.into_iter().map(|listener| {
+        let (stop, tls, rows) = (stop.clone(), flight_tls.clone(), rows.clone());
+        async move { accept_until(&listener, tls, rows, Language::Grpc, stop).await }
+    });
+    let (tcp, flights) = (futures::future::join_all(tcp), futures::future::join_all(flights));
+    tokio::join!(accept_until(&unix.listener, None, plain.clone(), Language::Http, stop.clone()), tcp, flights);
     Ok(())
+}
+
+/// What is spoken on the connections of a door.
+#[derive(Debug, Clone, Copy)]
+enum Language {
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/2, with prior knowledge, as gRPC does.
+    Grpc,
 }
 
 /// A door that connections come through.
@@ -75,7 +95,7 @@ impl Door for TcpListener {
     }
 }
 
-async fn accept_until(door: &impl Door, tls: Option<Arc<Acceptor>>, router: Router, stop: CancellationToken) {
+async fn accept_until(door: &impl Door, tls: Option<Arc<Acceptor>>, router: Router, language: Language, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();
     loop {
@@ -87,7 +107,7 @@ async fn accept_until(door: &impl Door, tls: Option<Arc<Acceptor>>, router: Rout
             () = stop.cancelled() => break,
             accepted = next => match accepted {
                 Ok(((stream, peer), seat)) => {
-                    let answered = enter(stream, peer, tls.clone(), router.clone(), stop.clone());
+                    let answered = enter(stream, peer, tls.clone(), router.clone(), language, stop.clone());
                     connections.spawn(async move {
                         answered.await;
                         drop(seat);
@@ -110,31 +130,64 @@ async fn enter(
     peer: String,
     tls: Option<Arc<Acceptor>>,
     router: Router,
+    language: Language,
     stop: CancellationToken,
 ) {
-    let Some(tls) = tls else { return answer(stream, router, stop).await };
+    let Some(tls) = tls else { return answer(stream, router, language, stop).await };
     let agreed = tokio::select! {
         () = stop.cancelled() => None,
         agreed = tls.accept(stream, &peer) => agreed,
     };
     if let Some(stream) = agreed {
-        answer(stream, router, stop).await;
+        answer(stream, router, language, stop).await;
     }
 }
 
-async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, stop: CancellationToken) {
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, language: Language, stop: CancellationToken) {
+    let ended = match language {
+        Language::Http => speak_http(stream, router, stop).await,
+        Language::Grpc => speak_grpc(stream, router, stop).await,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn speak_http(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    stop: CancellationToken,
+) -> hyper::Result<()> {
     let mut settings = http1::Builder::new();
     settings.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).max_buf_size(MAX_HEADER_BYTES);
     let connection = settings.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
+    tokio::select! {
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn speak_grpc(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    stop: CancellationToken,
+) -> hyper::Result<()> {
+    let mut settings = http2::Builder::new(TokioExecutor::new());
+    settings.timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(MAX_HEADER_BYTES as u32);
+    settings.initial_stream_window_size(WINDOW_BYTES).initial_connection_window_size(4 * WINDOW_BYTES);
+    // A peer that is gone without a word is found out.
+    settings.keep_alive_interval(HEADER_TIME).keep_alive_timeout(HEADER_TIME);
+    let connection = settings.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
     }
 }

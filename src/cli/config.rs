@@ -59,10 +59,16 @@ pub fn load(file: Option<PathBuf>) -> Result<Loaded, CliError> {
     config::load(file.as_deref()).map_err(|problems| CliError::configuration(problems.to_string()))
 }
 
-/// What the rooms would say beyond the rules of single keys, all at once.
-fn check(loaded: &Loaded) -> Result<(), CliError> {
+/// What the rooms would say beyond the rules of single keys.
+pub fn problems(loaded: &Loaded) -> Vec<String> {
     let mut found: Vec<String> = daemon::check(&loaded.config).iter().map(|error| explain(error)).collect();
     found.extend(logging::filter(&loaded.config.log.level).err().map(|error| explain(&error)));
+    found
+}
+
+/// All of it at once, as an error.
+fn check(loaded: &Loaded) -> Result<(), CliError> {
+    let found = problems(loaded);
     match found.len() {
         0 => Ok(()),
         1 => Err(CliError::configuration(found.concat())),

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +21,12 @@ use crate::config;
 /// For the daemon to begin its answer, unless a command knows that it takes longer.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
 
+/// For the daemon to make room and to commit, beyond the usual.
+const IMPORT_PATIENCE: Duration = Duration::from_secs(60);
+
+const JSON: &str = "application/json";
+const ARROW: &str = "application/vnd.apache.arrow.stream";
+
 /// Longest error answer that is read.
 const MAX_FAULT_BYTES: usize = 64 << 10;
 
@@ -34,8 +40,17 @@ impl Daemon {
     /// The daemon at `flag`, else at `FOREBAY_SOCKET`, else where the configuration says.
     pub fn find(flag: Option<PathBuf>) -> Self {
         // A configuration that is wrong elsewhere is no reason not to ask a daemon that runs.
-        let configured = || config::load(None).map_or_else(|_| config::Api::default().socket, |loaded| loaded.config.api.socket);
+        Self::find_or(flag, || config::load(None).map_or_else(|_| config::Api::default().socket, |loaded| loaded.config.api.socket))
+    }
+
+    /// The same, with another place than the usual one for the configuration.
+    pub fn find_or(flag: Option<PathBuf>, configured: impl FnOnce() -> PathBuf) -> Self {
         Self { socket: choose(flag, std::env::var_os("FOREBAY_SOCKET"), configured) }
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Asks for `path` and reads the JSON answer.
@@ -43,7 +58,23 @@ impl Daemon {
     /// # Errors
     /// The daemon can't be reached, refuses, or answers something else.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
-        json(self.ask(Method::GET, path, Bytes::new(), ANSWER_TIME).await?).await
+        json(self.ask(Method::GET, path, JSON, Bytes::new(), ANSWER_TIME).await?).await
+    }
+
+    /// Asks for `path`; the answer's body is read by the caller as it comes.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn get_stream(&self, path: &str) -> Result<Response<Incoming>, CliError> {
+        self.ask(Method::GET, path, JSON, Bytes::new(), ANSWER_TIME).await
+    }
+
+    /// Sends the Arrow stream `body` to `path` and reads the JSON answer.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn post_arrow<T: DeserializeOwned>(&self, path: &str, body: Bytes) -> Result<T, CliError> {
+        json(self.ask(Method::POST, path, ARROW, body, ANSWER_TIME + IMPORT_PATIENCE).await?).await
     }
 
     /// Asks for `path` and gives the answer as it is written.
@@ -51,7 +82,7 @@ impl Daemon {
     /// # Errors
     /// As [`Self::get`].
     pub async fn text(&self, path: &str) -> Result<String, CliError> {
-        let body = whole(self.ask(Method::GET, path, Bytes::new(), ANSWER_TIME).await?).await?;
+        let body = whole(self.ask(Method::GET, path, JSON, Bytes::new(), ANSWER_TIME).await?).await?;
         String::from_utf8(body.into()).map_err(|error| unreadable(&error))
     }
 
@@ -60,7 +91,7 @@ impl Daemon {
     /// # Errors
     /// As [`Self::get`].
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize, patience: Duration) -> Result<T, CliError> {
-        json(self.ask(Method::POST, path, encode(body)?, ANSWER_TIME + patience).await?).await
+        json(self.ask(Method::POST, path, JSON, encode(body)?, ANSWER_TIME + patience).await?).await
     }
 
     /// Sends `body` to `path`; the answer's body is read by the caller as it comes.
@@ -68,10 +99,17 @@ impl Daemon {
     /// # Errors
     /// As [`Self::get`].
     pub async fn stream(&self, path: &str, body: &impl Serialize) -> Result<Response<Incoming>, CliError> {
-        self.ask(Method::POST, path, encode(body)?, ANSWER_TIME).await
+        self.ask(Method::POST, path, JSON, encode(body)?, ANSWER_TIME).await
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Bytes, patience: Duration) -> Result<Response<Incoming>, CliError> {
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<Response<Incoming>, CliError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
         let broken = |error: hyper::Error| CliError::failed(format!("the daemon at {} did not answer: {error}", self.socket.display()));
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -81,7 +119,9 @@ impl Daemon {
             .method(method)
             .uri(path)
             .header(header::HOST, "localhost")
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, content_type)
+            // An answer may say at its end that something is missing in it.
+            .header(header::TE, "trailers")
             .body(Full::new(body))
             .map_err(|error| CliError::failed(format!("the request for {path} can't be made: {error}")))?;
         let answer = tokio::time::timeout(patience, sender.send_request(request)).await;
@@ -109,6 +149,15 @@ fn choose(flag: Option<PathBuf>, environment: Option<OsString>, configured: impl
     flag.or(environment).unwrap_or_else(configured)
 }
 
+/// `text` as a value in a URI.
+pub fn encoded(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
 fn encode(body: &impl Serialize) -> Result<Bytes, CliError> {
     serde_json::to_vec(body).map(Bytes::from).map_err(|error| CliError::failed(format!("the request can't be written: {error}")))
 }
@@ -132,6 +181,8 @@ async fn refusal(response: Response<Incoming>) -> CliError {
     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     CliError::failed(match serde_json::from_slice::<FaultBody>(&body) {
         Ok(FaultBody { error }) if error.hint.is_empty() => error.message,
+        // What points at a place in SQL has lines of its own.
+        Ok(FaultBody { error }) if error.message.contains('\n') => format!("{}\n({})", error.message, error.hint),
         Ok(FaultBody { error }) => format!("{} ({})", error.message, error.hint),
         Err(_) => format!("the daemon answered {status}"),
     })

@@ -3,8 +3,12 @@
 mod config;
 pub mod connect;
 mod demo;
+mod doctor;
 mod error;
+mod export;
 mod flush;
+mod import;
+mod meter;
 mod query;
 mod route;
 mod run;
@@ -20,7 +24,7 @@ mod watch;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub use error::CliError;
 
@@ -45,6 +49,10 @@ enum Command {
     Status(status::StatusArgs),
     /// Ask SQL of everything kept here
     Query(query::QueryArgs),
+    /// Bring readings in from files, each file once
+    Import(import::ImportArgs),
+    /// Write readings to a file
+    Export(export::ExportArgs),
     /// Seal and upload now
     Flush(flush::FlushArgs),
     /// Read a lake and prove it complete
@@ -55,11 +63,18 @@ enum Command {
     Route(route::RouteArgs),
     /// Accounts of sensors: add one or change its password, remove, list
     User(user::UserArgs),
+    /// Look at this machine: what is well, what is not, what to do
+    Doctor(doctor::DoctorArgs),
     /// Show, check or print the configuration
     Config(config::ConfigArgs),
     /// The process that runs SQL; started by the daemon
     #[command(hide = true)]
     Engine,
+}
+
+/// The command line, for what is written from it: manual pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Threads that run tasks: one for the sources, one for the doors; more only wake each other.
@@ -99,11 +114,14 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Demo(args) => demo::run(args).await,
         Command::Status(args) => status::run(args, socket).await,
         Command::Query(args) => query::run(args, socket).await,
+        Command::Import(args) => import::run(args, socket).await,
+        Command::Export(args) => export::run(args, socket).await,
         Command::Flush(args) => flush::run(args, socket).await,
         Command::Verify(args) => Ok(verify::run(args).await),
         Command::Sim(args) => sim::run(args).await.map(|()| ExitCode::SUCCESS).map_err(CliError::because),
         Command::Route(args) => route::run(args),
         Command::User(args) => user::run(args).await,
+        Command::Doctor(args) => doctor::run(args, socket).await,
         Command::Config(args) => config::run(args),
         Command::Engine => Ok(ExitCode::FAILURE),
     }

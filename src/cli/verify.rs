@@ -1,13 +1,14 @@
 //! `forebay verify`: reads a lake and proves it complete.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::CliError;
+use super::meter::Meter;
 use crate::config;
 use crate::error::ErrorKind;
 use crate::upload::{Progress, Report, UploadError, verify_watched};
@@ -37,7 +38,7 @@ pub async fn run(args: VerifyArgs) -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return error.report(),
     };
-    let outcome = verify_watched(&settings, args.gateway.as_deref(), &mut |progress| meter.show(progress)).await;
+    let outcome = verify_watched(&settings, args.gateway.as_deref(), &mut |progress| show(&mut meter, progress)).await;
     meter.clear();
     let printed = match &outcome {
         Ok(report) => print(report, args.json),
@@ -75,30 +76,10 @@ fn print(report: &Report, json: bool) -> io::Result<()> {
     }
 }
 
-/// A line on stderr that is overwritten, where someone looks.
-struct Meter {
-    shown: bool,
-    terminal: bool,
-}
-
-impl Meter {
-    fn new() -> Self {
-        Self { shown: false, terminal: io::stderr().is_terminal() }
-    }
-
-    fn show(&mut self, progress: Progress) {
-        // A terminal that is gone is no reason to stop.
-        if self.terminal && (progress.manifests_read.is_multiple_of(16) || progress.manifests_read == progress.manifests) {
-            let Progress { manifests_read, manifests, bytes } = progress;
-            let _ = write!(io::stderr(), "\r\x1b[Kmanifest {manifests_read} of {manifests}, {} MiB", bytes >> 20);
-            self.shown = true;
-        }
-    }
-
-    fn clear(&mut self) {
-        if self.shown {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
+fn show(meter: &mut Meter, progress: Progress) {
+    let Progress { manifests_read, manifests, bytes } = progress;
+    if manifests_read.is_multiple_of(16) || manifests_read == manifests {
+        meter.show(|| format!("manifest {manifests_read} of {manifests}, {} MiB", bytes >> 20));
     }
 }
 

@@ -182,13 +182,14 @@ fn upstream(upstream: &Upstream, found: &mut Vec<Problem>) {
 }
 
 fn doors(config: &Config, found: &mut Vec<Problem>) {
-    for address in &config.api.http {
-        rule(found, is_address(address), "api.http", address, "must be host:port");
+    let http = config.api.http.iter().map(|address| ("api.http", address));
+    let flight = config.api.flight.iter().map(|address| ("api.flight", address));
+    for (key, address) in http.chain(flight) {
+        rule(found, is_address(address), key, address, "must be host:port");
         let guarded = config.api.token_file.is_some() || !reaches_others(address);
-        rule(found, guarded, "api.http", address, "is open to the network and needs a token; set api.token_file, or bind to 127.0.0.1");
+        rule(found, guarded, key, address, "is open to the network and needs a token; set api.token_file, or bind to 127.0.0.1");
     }
     pair(found, ("api.tls_cert", &config.api.tls_cert), ("api.tls_key", &config.api.tls_key));
-    rule(found, config.api.flight.is_empty(), "api.flight", config.api.flight.join(", "), "is not there yet; leave it out");
     let queries = config.engine.max_concurrent_queries;
     rule(found, (1..=64).contains(&queries), "engine.max_concurrent_queries", queries, "must be 1 to 64");
     rule(found, !config.engine.query_timeout.0.is_zero(), "engine.query_timeout", config.engine.query_timeout, "must be more than 0");

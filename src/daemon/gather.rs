@@ -42,6 +42,8 @@ pub struct States {
     pub gate: Option<Arc<Gate>>,
     /// Of HTTP on TCP.
     pub http_tls: Option<Arc<Acceptor>>,
+    /// Of Flight SQL.
+    pub flight_tls: Option<Arc<Acceptor>>,
     /// For what is valid now.
     pub clock: SharedClock,
     /// Whether the sources run.
@@ -59,7 +61,7 @@ impl States {
             listeners: Listeners {
                 mqtt: self.addresses.mqtt.iter().map(ToString::to_string).collect(),
                 http: self.addresses.http.iter().map(ToString::to_string).collect(),
-                flight: Vec::new(),
+                flight: self.addresses.flight.iter().map(ToString::to_string).collect(),
             },
             pulse: Pulse { steps: self.pump.steps(), waiting: self.pump.waiting() > 0 },
             ready: self.ready.load(Ordering::Relaxed),
@@ -151,8 +153,9 @@ impl States {
         let now = self.clock.now();
         let at_gate = self.gate.iter().flat_map(|gate| gate.troubles(now));
         troubles.extend(at_gate.map(|trouble| Reason::degraded("listener_access", trouble)));
-        let at_http = self.http_tls.iter().flat_map(|tls| tls.troubles(now));
-        troubles.extend(at_http.map(|trouble| Reason::degraded("http_tls", trouble)));
+        for (code, tls) in [("http_tls", &self.http_tls), ("flight_tls", &self.flight_tls)] {
+            troubles.extend(tls.iter().flat_map(|tls| tls.troubles(now)).map(|trouble| Reason::degraded(code, trouble)));
+        }
         if self.pump.is_full() {
             troubles.push(Reason::failing("disk_full", "nothing is acknowledged until there is room on the disk"));
         }

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use super::protocol::{Moment, SmallTable, ToEngine};
 use super::tables;
 use crate::ledger::{JournalEntry, Ledger, LedgerError, Progress, Reader};
-use crate::model::{Books, CutNumber, FileKind, InstanceId, LossStatus, SegmentName, Seq, SeriesSummary, ShipmentNumber, StoredRecord};
+use crate::model::{
+    Books, CutNumber, FileKind, InstanceId, LossStatus, Segment, SegmentName, Seq, SeriesSummary, ShipmentNumber, StoredRecord,
+};
 use crate::segment::SegmentDir;
 
 /// Readings read from the journal at a time: some megabytes.
@@ -80,6 +82,8 @@ struct Known {
     last_seq: Seq,
     moment: Option<(Progress, Books)>,
     segments: Option<SegmentsMark>,
+    /// The table of the attached ones.
+    attached: Bytes,
     waiting_segments: usize,
     series: Option<CutNumber>,
     losses: Option<LossesMark>,
@@ -153,15 +157,21 @@ impl Feed {
             orders.push((ToEngine::Table(SmallTable::Records), tables::records(&list)?.into()));
             known.records = Some(mark);
         }
-        let attached = rest.segments.map(|(mark, names, waiting)| {
+        let mut attached = None;
+        if let Some((mark, list, waiting)) = rest.segments {
+            let table = Bytes::from(tables::segments(&list)?);
             (known.segments, known.waiting_segments) = (Some(mark), waiting);
-            names
-        });
+            // It is looked at more often than it changes.
+            if known.attached != table {
+                orders.push((ToEngine::Table(SmallTable::Segments), table.clone()));
+                known.attached = table;
+                attached = Some(list.into_iter().map(|segment| segment.name).collect());
+            }
+        }
         let moment = Some((piece.progress.clone(), piece.books));
-        if !orders.is_empty() || attached.is_some() || known.moment != moment {
-            let segments = attached.as_ref().map(|names| names.iter().map(ToString::to_string).collect());
+        if !orders.is_empty() || known.moment != moment {
             let Progress { last_seq, mark, .. } = piece.progress;
-            orders.push((ToEngine::Commit(Moment { last_seq, mark, books: piece.books, segments }), Bytes::new()));
+            orders.push((ToEngine::Commit(Moment { last_seq, mark, books: piece.books }), Bytes::new()));
             known.moment = moment;
         }
         Ok(Pulled { orders, complete: true, attached, waiting_segments: known.waiting_segments })
@@ -180,7 +190,7 @@ struct Piece {
 /// What changed beside the journal.
 #[derive(Default)]
 struct Rest {
-    segments: Option<(SegmentsMark, Vec<SegmentName>, usize)>,
+    segments: Option<(SegmentsMark, Vec<Segment>, usize)>,
     series: Option<(CutNumber, Vec<SeriesSummary>)>,
     losses: Option<(LossesMark, Vec<LossStatus>)>,
     records: Option<(u64, Vec<StoredRecord>)>,
@@ -232,8 +242,8 @@ impl Rest {
 }
 
 /// Segments of readings that are verified, newest first, and how many are not.
-fn attachable(reader: &Reader, dir: &SegmentDir) -> Result<(Vec<SegmentName>, usize), LedgerError> {
-    let all = reader.segments()?.into_iter().map(|segment| segment.name).filter(|name| name.kind == FileKind::Readings);
-    let (verified, waiting): (Vec<_>, Vec<_>) = all.partition(|name| dir.verified().contains(name));
+fn attachable(reader: &Reader, dir: &SegmentDir) -> Result<(Vec<Segment>, usize), LedgerError> {
+    let all = reader.segments()?.into_iter().filter(|segment| segment.name.kind == FileKind::Readings);
+    let (verified, waiting): (Vec<_>, Vec<_>) = all.partition(|segment| dir.verified().contains(&segment.name));
     Ok((verified, waiting.len()))
 }

@@ -108,6 +108,31 @@ fn changes(node: &str) -> bool {
     ["COPY", "INSERT", "UPDATE", "DELETE", "MERGE", "MERGE_INTO"].contains(&node)
 }
 
+/// Functions whose value depends on the DuckDB that is asked, beside those of the clock, which `database` makes.
+const OF_THIS_PLACE: [&str; 11] = [
+    "ago",
+    "current_catalog",
+    "current_database",
+    "current_schema",
+    "current_schemas",
+    "current_setting",
+    "getvariable",
+    "in_search_path",
+    "pg_conf_load_time",
+    "pg_postmaster_start_time",
+    "txid_current",
+];
+
+/// Whether the statement of `tree` means the same to another DuckDB with the same tables. Functions that are named with their
+/// schema may be the system's own clock.
+pub fn same_everywhere(tree: &str) -> bool {
+    !Words { rest: tree, key: "" }.any(|(key, word)| match key {
+        "function_name" => OF_THIS_PLACE.iter().any(|name| word.eq_ignore_ascii_case(name)),
+        "schema" | "catalog" => true,
+        _ => false,
+    })
+}
+
 /// The members of a JSON text, at any depth, whose values are texts. What needs an escape is no name that is looked for.
 struct Words<'a> {
     rest: &'a str,
@@ -205,6 +230,13 @@ mod tests {
         }
         let told = verdict("", r#"{"error":false,"statements":[{"value":"\\" , "function_name" : "getenv"}]}"#);
         assert_eq!(told.1, "getenv() is not allowed in a query");
+    }
+
+    #[test]
+    fn functions_of_this_place_and_those_with_a_schema_are_known() {
+        let of = |member: &str| same_everywhere(&format!(r#"{{"error":false,"statements":[{{{member}}}]}}"#));
+        assert!(of(r#""function_name":"now""#) && of(r#""value":"getvariable""#) && of(r#""schema_name":"main""#));
+        assert!(!of(r#""function_name":"GetVariable""#) && !of(r#""function_name":"now","schema":"main""#));
     }
 
     #[test]

@@ -13,11 +13,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::FramedRead;
 
+use super::binding::Binding;
 use super::error::QueryError;
 use super::format::Format;
 use super::frame::{FROM_ENGINE, FrameReader};
-use super::protocol::Piece;
+use super::limits::Limits;
+use super::protocol::{Failure, Piece};
 use super::state::{EngineState, Phase};
+use crate::model::SegmentName;
+use crate::segment::Verified;
 
 /// Longest SQL text.
 const MAX_SQL_BYTES: usize = 1 << 20;
@@ -35,6 +39,7 @@ pub(super) const SWITCHED_OFF: &str = "the engine is switched off (engine.enable
 /// A query on its way to the engine.
 pub(super) struct Request {
     pub sql: String,
+    pub binding: Binding,
     pub format: Format,
     pub max_rows: Option<u64>,
     pub deadline: Instant,
@@ -52,21 +57,24 @@ pub struct EngineHandle {
     max_queries: usize,
     query_timeout: Duration,
     state: Arc<EngineState>,
+    /// Where a segment that can't be read is doubted.
+    verified: Verified,
     /// Why there is none.
     absent: Option<&'static str>,
 }
 
 impl EngineHandle {
     pub(super) fn new(
-        max_queries: usize,
-        query_timeout: Duration,
+        limits: &Limits,
         state: Arc<EngineState>,
+        verified: Verified,
         absent: Option<&'static str>,
     ) -> (Self, mpsc::Receiver<Request>) {
+        let Limits { max_queries, query_timeout, .. } = *limits;
         // No more can be on their way than there are permits.
         let (requests, receiver) = mpsc::channel(max_queries);
         let permits = Arc::new(Semaphore::new(max_queries));
-        (Self { requests, permits, max_queries, query_timeout, state, absent }, receiver)
+        (Self { requests, permits, max_queries, query_timeout, state, verified, absent }, receiver)
     }
 
     /// How the engine is.
@@ -80,11 +88,35 @@ impl EngineHandle {
     /// # Errors
     /// See [`QueryError`]. What goes wrong after the first bytes is the last item of the body.
     pub async fn query(&self, sql: String, format: Format, max_rows: Option<u64>) -> Result<Answer, QueryError> {
+        self.query_bound(sql, Binding::default(), format, max_rows).await
+    }
+
+    /// The columns of the answer that `sql` would give, as an Arrow stream without rows, and how many `?` it has.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub async fn describe(&self, sql: String, binding: Binding) -> Result<(Vec<u8>, usize), QueryError> {
+        let mut answer = self.query_bound(sql, binding, Format::Arrow, Some(0)).await?;
+        let mut columns = Vec::new();
+        while let Some(piece) = answer.body.next().await {
+            columns.extend_from_slice(&piece?);
+        }
+        Ok((columns, answer.body.parameters))
+    }
+
+    /// As [`Self::query`], of a statement with `?`.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub async fn query_bound(&self, sql: String, binding: Binding, format: Format, max_rows: Option<u64>) -> Result<Answer, QueryError> {
         if let Some(why) = self.absent {
             return Err(QueryError::Off(why));
         }
         if sql.len() > MAX_SQL_BYTES {
             return Err(QueryError::Sql(format!("the SQL has {} bytes, {MAX_SQL_BYTES} at most", sql.len())));
+        }
+        if binding.bytes() > MAX_SQL_BYTES {
+            return Err(QueryError::Sql(format!("the parameters have {} bytes, {MAX_SQL_BYTES} at most", binding.bytes())));
         }
         let busy = || QueryError::Busy { running: self.max_queries };
         let permit = timeout(MAX_WAIT, Arc::clone(&self.permits).acquire_owned()).await;
@@ -92,7 +124,7 @@ impl EngineHandle {
         let limit = self.query_timeout;
         let deadline = Instant::now() + limit;
         let (reply, answer) = oneshot::channel();
-        let request = Request { sql, format, max_rows, deadline, permit, reply };
+        let request = Request { sql, binding, format, max_rows, deadline, permit, reply };
         self.requests.try_send(request).map_err(|refused| match refused {
             TrySendError::Full(_) => busy(),
             TrySendError::Closed(_) => QueryError::NotReady,
@@ -102,7 +134,8 @@ impl EngineHandle {
             return Err(if ready { QueryError::EngineGone } else { QueryError::NotReady });
         };
         let pieces = FramedRead::new(socket, FrameReader::new(FROM_ENGINE));
-        let mut body = AnswerBody { pieces, first: None, limit, deadline, ended: false };
+        let verified = self.verified.clone();
+        let mut body = AnswerBody { pieces, first: None, limit, deadline, parameters: 0, verified, ended: false };
         // The engine ends a query at its limit, and its supervisor the engine; this is only for a supervisor that is gone.
         let first = timeout_at(deadline + 3 * GRACE, body.next()).await.map_err(|_| QueryError::TimedOut { limit })?;
         body.first = first.transpose()?;
@@ -138,10 +171,25 @@ pub struct AnswerBody {
     first: Option<Bytes>,
     limit: Duration,
     deadline: Instant,
+    /// Known at its end.
+    parameters: usize,
+    verified: Verified,
     ended: bool,
 }
 
 impl AnswerBody {
+    /// What the engine said. A segment that it could not read is out until its digest was checked again.
+    fn failed(&self, failure: Failure) -> QueryError {
+        let error = QueryError::from_failure(failure, self.limit);
+        if let QueryError::Segment(message) = &error
+            && let Some(name) = segment_in(message)
+        {
+            tracing::warn!(segment = %name, %error, "a segment is checked again");
+            self.verified.doubt(&name);
+        }
+        error
+    }
+
     /// What an end without a last word means.
     fn cut_short(&self) -> QueryError {
         if Instant::now() >= self.deadline { QueryError::TimedOut { limit: self.limit } } else { QueryError::EngineGone }
@@ -160,11 +208,35 @@ impl Stream for AnswerBody {
         }
         let item = match ready!(self.pieces.poll_next_unpin(context)) {
             Some(Ok((Piece::Data, bytes))) => return Poll::Ready(Some(Ok(bytes))),
-            Some(Ok((Piece::Done { .. }, _))) => None,
-            Some(Ok((Piece::Failed(failure), _))) => Some(Err(QueryError::from_failure(failure, self.limit))),
+            Some(Ok((Piece::Done { parameters, .. }, _))) => {
+                self.parameters = parameters;
+                None
+            }
+            Some(Ok((Piece::Failed(failure), _))) => Some(Err(self.failed(failure))),
             Some(Err(_)) | None => Some(Err(self.cut_short())),
         };
         self.ended = true;
         Poll::Ready(item)
+    }
+}
+
+/// The first name of a segment in a message.
+fn segment_in(message: &str) -> Option<SegmentName> {
+    message.split(|separator: char| separator.is_whitespace() || "\"'`()[],;:".contains(separator)).find_map(|word| word.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_found_in_what_is_said_of_it() {
+        const NAME: &str = "readings/date=2026-11-20/00000000000000aa-0000000007.parquet";
+        for (before, after) in
+            [("IO Error: Cannot open file \"", "\": No such file"), ("Invalid Input Error: File '", "' is no Parquet"), ("", "")]
+        {
+            assert_eq!(segment_in(&format!("{before}{NAME}{after}")), NAME.parse().ok());
+        }
+        assert_eq!(segment_in("IO Error: readings/date=2026-11-20/x.parquet, readings/a.parquet"), None);
     }
 }

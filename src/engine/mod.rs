@@ -1,7 +1,7 @@
 //! Side room, the engine: SQL over everything that is kept, by DuckDB in a child process.
 //!
 //! Owns: the child ([`Engine`]), what it has been told, and the way of a query and its answer ([`EngineHandle`]). `duckdb`
-//! is spoken in `child` alone. Does not own: any reading. DuckDB is a lens: in memory only, and built again from the
+//! is spoken in `child` and `table_file` alone. Does not own: any reading. DuckDB is a lens: in memory only, and built again from the
 //! ledger and the segments at every start.
 //! Invariants: an answer sees each reading kept here exactly once, and the books of the same moment; it sees everything
 //! that was acknowledged before the query began; ingest never waits for the engine.
@@ -9,8 +9,10 @@
 //!
 //! The supervisor starts the child and a `session`; the session's `feed` pulls from the ledger and sends `orders`; the
 //! child applies them in one transaction each, and answers each query on a socket of its own, on a thread of its own.
-//! `protocol` and `frame` are the language between them, `format` is what the user gets.
+//! `protocol` and `frame` are the language between them, `format` is what the user gets. `table_file` has nothing to do with
+//! the child: it makes a DuckDB file of an export.
 
+mod binding;
 #[cfg(feature = "engine")]
 mod child;
 mod error;
@@ -29,10 +31,13 @@ mod session;
 mod sql;
 mod state;
 mod supervisor;
+#[cfg(feature = "engine")]
+mod table_file;
 mod tables;
 #[cfg(all(test, feature = "engine"))]
 mod tests;
 
+pub use binding::{Binding, Param};
 #[cfg(feature = "engine")]
 pub use child::child_main;
 pub use error::QueryError;
@@ -41,6 +46,39 @@ pub use handle::{Answer, AnswerBody, EngineHandle};
 pub use process::Program;
 pub use state::{EngineReport, EngineState, Phase};
 pub use supervisor::Engine;
+#[cfg(feature = "engine")]
+pub use table_file::TableFile;
+
+/// A DuckDB file of an export, which a build without the engine can't make.
+#[cfg(not(feature = "engine"))]
+pub enum TableFile {}
+
+#[cfg(not(feature = "engine"))]
+impl TableFile {
+    /// Says what is missing.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn create(_: &std::path::Path) -> Result<Self, String> {
+        Err(handle::NO_ENGINE.to_owned())
+    }
+
+    /// There is none.
+    ///
+    /// # Errors
+    /// None.
+    pub fn append(&mut self, _: &arrow::array::RecordBatch) -> Result<(), String> {
+        match *self {}
+    }
+
+    /// There is none.
+    ///
+    /// # Errors
+    /// None.
+    pub fn finish(self) -> Result<(), String> {
+        match self {}
+    }
+}
 
 /// What the hidden command `engine` does in a build without one.
 #[cfg(not(feature = "engine"))]

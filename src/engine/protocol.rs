@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::binding::Binding;
 use super::format::Format;
 use crate::model::{Books, Seq};
 
@@ -46,6 +47,8 @@ pub enum SmallTable {
     Records,
     /// Losses.
     Losses,
+    /// Segments of readings to attach, all of them, below the segments folder.
+    Segments,
 }
 
 /// What the ledger says at one moment, beside the rows.
@@ -57,17 +60,17 @@ pub struct Moment {
     pub mark: Seq,
     /// The books.
     pub books: Books,
-    /// Segments of readings to attach, all of them, below the segments folder; `None`: as before.
-    pub segments: Option<Vec<String>>,
 }
 
 /// A query.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ask {
     /// Its number.
     pub id: u64,
     /// As the user wrote it.
     pub sql: String,
+    /// What stands for its `?`.
+    pub binding: Binding,
     /// How the answer is written.
     pub format: Format,
     /// Most rows; `None`: all.
@@ -123,6 +126,8 @@ pub enum Piece {
     Done {
         /// Rows in the answer.
         rows: u64,
+        /// How many `?` the statement has.
+        parameters: usize,
     },
     /// It ends here.
     Failed(Failure),

@@ -177,7 +177,7 @@ impl Session {
     }
 
     async fn ask(&self, feeder: &mut Feeder, request: Request) -> Result<(), SessionEnd> {
-        let Request { sql, format, max_rows, deadline, permit, reply } = request;
+        let Request { sql, binding, format, max_rows, deadline, permit, reply } = request;
         let left = deadline.saturating_duration_since(Instant::now());
         if reply.is_closed() || left.is_zero() {
             return Ok(());
@@ -189,7 +189,7 @@ impl Session {
         self.shared().running.insert(id, running);
         let deadline_ms = monotonic_ms().saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
         let max_bytes = self.limits.max_answer_bytes;
-        feeder.orders.ask(Ask { id, sql, format, max_rows, max_bytes, deadline_ms }, theirs).await?;
+        feeder.orders.ask(Ask { id, sql, binding, format, max_rows, max_bytes, deadline_ms }, theirs).await?;
         // Who no longer waits has dropped the other end, and the engine ends the query when this one is gone too.
         let _ = reply.send(ours);
         Ok(())

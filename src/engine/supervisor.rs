@@ -3,8 +3,8 @@
 //! Owns: the child process, the requests that wait. Does not own: DuckDB, the journal, the segments.
 //! Invariants: at most one child; it holds nothing that is not in the ledger or in a segment, so killing it is always
 //! right.
-//! On failure: the child is started again, at once the first time, then after a pause that grows. Queries under way get
-//! an error; ingest notices nothing.
+//! On failure: the child is started again: at once where it had come to answer and held a moment, otherwise after a pause that
+//! grows. Queries under way get an error; ingest notices nothing.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ use crate::segment::SegmentDir;
 /// Longest pause before another start.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// The pause after the second end in a row.
+/// The pause after the second start in a row that did not succeed.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// An engine that held this long begins afresh.
-const STEADY: Duration = Duration::from_secs(60);
+/// An engine that answers and held this long begins afresh.
+const STEADY: Duration = Duration::from_millis(500);
 
 /// The supervisor. Cheap to clone; [`Engine::run`] of one clone at a time does the work.
 #[derive(Clone)]
@@ -63,7 +63,7 @@ impl Engine {
             (true, false) => Some(SWITCHED_OFF),
             (true, true) => None,
         };
-        let (handle, requests) = EngineHandle::new(limits.max_queries, limits.query_timeout, Arc::clone(&state), absent);
+        let (handle, requests) = EngineHandle::new(&limits, Arc::clone(&state), dir.verified().clone(), absent);
         let requests = Mutex::new(requests);
         let inner = Inner { ledger, dir, limits, program, state, requests, absent: absent.is_some() };
         (Self { inner: Arc::new(inner) }, handle)
@@ -94,8 +94,7 @@ impl Engine {
         let mut pause = Duration::ZERO;
         loop {
             let begun = Instant::now();
-            self.live(requests).await;
-            if begun.elapsed() >= STEADY {
+            if self.live(requests).await && begun.elapsed() >= STEADY {
                 pause = Duration::ZERO;
             }
             tokio::time::sleep(pause).await;
@@ -104,21 +103,22 @@ impl Engine {
         }
     }
 
-    /// One child, from its start to its end.
-    async fn live(&self, requests: &mut mpsc::Receiver<Request>) {
+    /// One child, from its start to its end. Whether it answered.
+    async fn live(&self, requests: &mut mpsc::Receiver<Request>) -> bool {
         let Inner { ledger, dir, limits, program, state, .. } = &*self.inner;
         let (process, control) = match Process::start(program, dir.root()) {
             Ok(started) => started,
             Err(error) => {
                 tracing::warn!(program = %program.path.display(), %error, "the engine can't be started");
                 state.update(|report| report.state = Phase::Restarting);
-                return;
+                return false;
             }
         };
         tracing::debug!(pid = process.pid(), "the engine is started");
         state.process(Some(process.pid()));
         let session = Session::new(ledger.clone(), dir.clone(), *limits, Arc::clone(state));
         let end = session.serve(control, process.pid(), requests).await;
+        let answered = state.phase() == Phase::Ready;
         state.update(|report| (report.state, report.segments) = (Phase::Restarting, 0));
         state.process(None);
         let status = process.end().await;
@@ -126,6 +126,7 @@ impl Engine {
             SessionEnd::Feed(error) => tracing::warn!(%error, "the engine can't be fed and is started again"),
             end => tracing::warn!(why = %end, status, "the engine ended and is started again; no reading is lost by it"),
         }
+        answered
     }
 }
 

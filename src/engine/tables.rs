@@ -1,4 +1,4 @@
-//! The small tables as Arrow: series as of the mark, records, losses.
+//! The small tables as Arrow: series as of the mark, records, losses, segments.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray,
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 
-use crate::model::{LossStatus, SeriesSummary, StoredRecord, Timestamp};
+use crate::model::{LossStatus, Segment, SeriesSummary, StoredRecord, Timestamp};
 
 /// The series as of the mark.
 ///
@@ -56,6 +56,18 @@ pub fn losses(losses: &[LossStatus]) -> Result<Vec<u8>, ArrowError> {
         ("noted", times(losses, |status| Some(status.loss.noted))),
         ("detail", texts(losses, |status| Some(&status.loss.detail))),
         ("shipment", counts(losses, |status| status.shipment)),
+    ])
+}
+
+/// Segments: their names, and the times of their oldest and newest reading in microseconds since 1970.
+///
+/// # Errors
+/// As [`sealed_series`].
+pub fn segments(segments: &[Segment]) -> Result<Vec<u8>, ArrowError> {
+    stream([
+        ("name", Arc::new(segments.iter().map(|segment| Some(segment.name.to_string())).collect::<StringArray>()) as ArrayRef),
+        ("min_time", Arc::new(segments.iter().map(|segment| Some(segment.min_time.0)).collect::<Int64Array>())),
+        ("max_time", Arc::new(segments.iter().map(|segment| Some(segment.max_time.0)).collect::<Int64Array>())),
     ])
 }
 

@@ -53,6 +53,12 @@ impl Latest {
         Self { table: Mutex::new(table) }
     }
 
+    /// New limits; series that are there stay.
+    pub fn limit(&self, limits: &config::Ingest) {
+        let mut table = self.table();
+        (table.max_series, table.max_new_per_hour) = (limits.max_series, limits.max_new_series_per_hour);
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -63,6 +69,23 @@ impl Latest {
     /// The series would be one too many; nothing was changed.
     pub fn admit(&self, reading: &mut Reading) -> Result<Option<SeriesKey>, TooManySeries> {
         self.table().admit(reading, Instant::now())
+    }
+
+    /// Admits all of `series`, and says which of them are new. They count towards `max_series`; those of an hour are not
+    /// counted, since no sensor gone wild sends them.
+    ///
+    /// # Errors
+    /// One of them would be one too many; nothing was changed.
+    pub fn admit_all<'a>(&self, series: impl IntoIterator<Item = &'a SeriesKey>) -> Result<Vec<SeriesKey>, TooManySeries> {
+        self.table().admit_all(series)
+    }
+
+    /// Takes committed readings into account, gathered by series.
+    pub fn merge(&self, later: &[SeriesSummary]) {
+        let mut table = self.table();
+        for later in later {
+            table.series.entry(later.key.clone()).or_insert_with_key(|key| SeriesSummary::empty(key.clone())).merge(later);
+        }
     }
 
     /// Takes committed readings into account.
@@ -121,10 +144,21 @@ impl Table {
             }
         }
     }
+
+    fn admit_all<'a>(&mut self, keys: impl IntoIterator<Item = &'a SeriesKey>) -> Result<Vec<SeriesKey>, TooManySeries> {
+        let new: Vec<SeriesKey> = keys.into_iter().filter(|key| !self.series.contains_key(key)).cloned().collect();
+        if self.series.len() + new.len() > self.max_series {
+            return Err(TooManySeries::InAll(self.series.len()));
+        }
+        self.series.extend(new.iter().map(|key| (key.clone(), SeriesSummary::empty(key.clone()))));
+        Ok(new)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::{TimeSource, Timestamp};
 
@@ -154,6 +188,17 @@ mod tests {
         assert!(latest.admit(&mut reading("b", 1, 0.0)).unwrap().is_some());
         assert_eq!(latest.admit(&mut reading("c", 1, 0.0)), Err(TooManySeries::InAll(2)));
         assert!(latest.admit(&mut reading("b", 2, 0.0)).unwrap().is_none());
+    }
+
+    #[test]
+    fn many_series_are_admitted_together_or_none_of_them() {
+        let latest = table(3, 1);
+        let keys = |names: &[&str]| -> Vec<SeriesKey> {
+            names.iter().map(|name| SeriesKey { sensor: Arc::from(*name), metric: Arc::from("t") }).collect()
+        };
+        assert_eq!(latest.admit_all(&keys(&["a", "b"])), Ok(keys(&["a", "b"])));
+        assert_eq!(latest.admit_all(&keys(&["a", "c", "d"])), Err(TooManySeries::InAll(2)));
+        assert_eq!(latest.admit_all(&keys(&["b", "c"])), Ok(keys(&["c"])));
     }
 
     #[test]

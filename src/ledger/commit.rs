@@ -6,7 +6,7 @@ use super::error::LedgerError;
 use super::mark_log;
 use super::state::State;
 use super::store::Store;
-use crate::model::{Batch, Committed, Digest, Record, Timestamp, columns};
+use crate::model::{Batch, Committed, Digest, Record, SeriesKey, Timestamp, columns};
 
 impl Store {
     /// See [`super::Ledger::commit`].
@@ -20,7 +20,7 @@ impl Store {
         let answer = self.transact(|tx, state| {
             let answer = add_readings(tx, state, batch.readings.len() as u64, bytes.as_deref(), committed)?;
             batch.records.iter().try_for_each(|record| add_record(tx, record))?;
-            add_series(tx, batch)?;
+            add_series(tx, &batch.new_series)?;
             mark_log::append(tx, state, &batch.marks)?;
             add_idempotency(tx, batch)?;
             state.tally.add(&batch.tally);
@@ -33,7 +33,8 @@ impl Store {
     }
 }
 
-fn add_readings(
+/// Adds a journal batch, if there is one, to the journal and the books.
+pub(super) fn add_readings(
     tx: &Connection,
     state: &mut State,
     readings: u64,
@@ -80,10 +81,10 @@ fn add_record(tx: &Connection, record: &Record) -> Result<(), LedgerError> {
     Ok(())
 }
 
-fn add_series(tx: &Connection, batch: &Batch) -> Result<(), LedgerError> {
+pub(super) fn add_series(tx: &Connection, new_series: &[SeriesKey]) -> Result<(), LedgerError> {
     let mut statement =
         tx.prepare_cached("insert into series (sensor, metric, readings) values (?1, ?2, 0) on conflict (sensor, metric) do nothing")?;
-    for key in &batch.new_series {
+    for key in new_series {
         statement.execute((&*key.sensor, &*key.metric))?;
     }
     Ok(())

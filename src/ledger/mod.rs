@@ -15,6 +15,7 @@ mod behind;
 mod commit;
 mod drops;
 mod error;
+mod imports;
 mod instances;
 mod keeping;
 mod losses;
@@ -55,7 +56,9 @@ pub use self::refusals::{Refusals, Retry};
 use self::readers::Readers;
 use self::store::Store;
 use crate::clock::SharedClock;
-use crate::model::{Batch, Committed, CutNumber, InstanceId, SealedCut, Segment, SegmentName, Shipment, ShipmentNumber, Timestamp};
+use crate::model::{
+    Batch, Committed, CutNumber, ImportedRows, InstanceId, SealedCut, Segment, SegmentName, Shipment, ShipmentNumber, Timestamp,
+};
 use crate::owner::{self, Owner};
 
 /// The name of the file in the data folder.
@@ -122,6 +125,14 @@ impl Ledger {
     pub async fn commit(&self, batch: impl Into<Arc<Batch>>) -> Result<Committed, LedgerError> {
         let batch = batch.into();
         self.call(move |store| store.commit(&batch)).await
+    }
+
+    /// Commits rows of a file: returns when they are fsynced, with how many of its rows are in by then.
+    ///
+    /// # Errors
+    /// As [`Self::commit`]; `Invalid` also where they do not follow the rows of that file that are in.
+    pub async fn import(&self, import: ImportedRows) -> Result<u64, LedgerError> {
+        self.call(move |store| store.import(&import)).await
     }
 
     /// Finds or creates the session `name` (for example `listener/sensor-7`, `client/forebay-gw-1`). It outlives its

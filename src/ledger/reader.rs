@@ -270,6 +270,11 @@ impl Reader {
         self.one("select exists (select 1 from idempotency where digest = ?1)", [key.0], |row| row.get(0))
     }
 
+    /// How many rows of `file` (its digest) are imported.
+    pub fn imported_rows(&self, file: &Digest) -> Result<u64, LedgerError> {
+        Ok(super::imports::imported_rows(&self.connection, file).map_err(|error| self.failed(error))?.unwrap_or(0))
+    }
+
     /// Recomputes the books and checks what the rows say of each other; gives each contradiction as a sentence.
     pub fn audit(&mut self) -> Result<Vec<String>, LedgerError> {
         self.snapshot(|reader| super::audit::audit(&reader.connection))

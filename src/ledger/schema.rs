@@ -5,12 +5,13 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::error::LedgerError;
 
 /// One script a version; the file's `user_version` says how many it has seen. A script that was released never changes.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
     include_str!("migrations/0004.sql"),
     include_str!("migrations/0005.sql"),
+    include_str!("migrations/0006.sql"),
 ];
 
 /// The version written here.

@@ -31,6 +31,21 @@ impl Batch {
     }
 }
 
+/// Rows of a file, ready for the journal.
+#[derive(Debug, Clone)]
+pub struct ImportedRows {
+    /// Digest of the whole file.
+    pub file: Digest,
+    /// Where in the file the first of them stands, counted from 0.
+    pub first_row: u64,
+    /// How many they are.
+    pub rows: u64,
+    /// As [`super::columns::encode_columns`] gives them.
+    pub bytes: Vec<u8>,
+    /// Series seen for the first time.
+    pub new_series: Vec<SeriesKey>,
+}
+
 /// The closed range of seqs that a batch's readings got; `last < first` where it had none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {

@@ -69,6 +69,11 @@ pub fn hot_schema() -> SchemaRef {
     Arc::clone(&HOT_SCHEMA)
 }
 
+/// The same without seq, as the journal has them.
+pub fn journal_schema() -> SchemaRef {
+    Arc::clone(&JOURNAL_SCHEMA)
+}
+
 /// The columns of `readings`, without seq.
 ///
 /// # Errors
@@ -109,9 +114,19 @@ fn words<'a>(values: impl Iterator<Item = Option<&'a str>>) -> Result<ArrayRef, 
 /// # Errors
 /// As [`journal_columns`].
 pub fn encode_journal(readings: &[Reading]) -> Result<Vec<u8>, ArrowError> {
-    let columns = journal_columns(readings)?;
+    encode_columns(&journal_columns(readings)?)
+}
+
+/// The same of columns of [`journal_schema`].
+///
+/// # Errors
+/// Columns of another schema.
+pub fn encode_columns(columns: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    if columns.schema() != *JOURNAL_SCHEMA {
+        return Err(not_a_batch("it has other columns"));
+    }
     let mut stream = StreamWriter::try_new(Vec::new(), &columns.schema())?;
-    stream.write(&columns)?;
+    stream.write(columns)?;
     let plain = stream.into_inner()?;
     zstd::bulk::compress(&plain, JOURNAL_COMPRESSION).map_err(|error| ArrowError::IoError("compressing a journal batch".into(), error))
 }

@@ -12,7 +12,7 @@ mod segment;
 mod series;
 mod time;
 
-pub use batch::{Batch, Committed};
+pub use batch::{Batch, Committed, ImportedRows};
 pub use books::{Books, Tally};
 pub use ids::{CutNumber, Digest, InstanceId, NotA, Seq, ShipmentNumber};
 pub use loss::{Loss, LossReason, LossStatus};

@@ -1,12 +1,14 @@
-//! Side room, range: the readings of one series over a time, or buckets of them, read without the engine.
+//! Side room, range: the readings of one series over a time, buckets of them, or all readings of an export, read without the
+//! engine.
 //!
 //! Owns: nothing; it reads the journal and the segments.
 //! Does not own: the files (it pins what it reads), SQL.
 //! Invariants: an answer sees each reading once: journal and list of segments come from one snapshot of the ledger; what
-//! it holds in memory is bounded by the limit of rows or buckets, not by the range.
+//! it holds in memory is bounded by the limit of rows or buckets, or by the journal, not by the range.
 //! On failure: what is damaged or was just removed is left out, and the answer says `incomplete`.
 
 mod bucket;
+mod export;
 mod scan;
 mod take;
 #[cfg(test)]
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::ErrorKind;
 use crate::ledger::{Ledger, LedgerError};
@@ -23,6 +26,7 @@ use crate::model::{TimeSource, Timestamp};
 use crate::segment::SegmentDir;
 
 pub use bucket::{Aggregate, Bucket, MAX_BUCKETS};
+pub use export::{Export, Selection};
 use scan::Scan;
 pub use take::MAX_ROWS;
 use take::{Buckets, Earliest, Take};
@@ -44,7 +48,7 @@ pub struct Question {
 }
 
 /// One reading of the series.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Point {
     /// When it was measured.
     pub time: Timestamp,
@@ -63,7 +67,7 @@ pub struct Point {
 }
 
 /// Readings, oldest first.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, ToSchema)]
 pub struct Points {
     /// The first of them, as many as asked for.
     pub readings: Vec<Point>,
@@ -74,7 +78,7 @@ pub struct Points {
 }
 
 /// Buckets, oldest first; those without a value are left out.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, ToSchema)]
 pub struct Series {
     /// Each with the moment at which it begins.
     pub buckets: Vec<Bucket>,
@@ -94,6 +98,9 @@ pub enum RangeError {
     /// There is too much to read.
     #[error("the range takes longer than {} s to read", TIME_LIMIT.as_secs())]
     TooLong,
+    /// The journal is too long to be held.
+    #[error("too much is not sealed yet")]
+    TooMuchHot,
 }
 
 impl RangeError {
@@ -102,6 +109,7 @@ impl RangeError {
         match self {
             Self::Ledger(error) => error.kind(),
             Self::TooManyBuckets | Self::TooLong => ErrorKind::Invalid,
+            Self::TooMuchHot => ErrorKind::Transient,
         }
     }
 }

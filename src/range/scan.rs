@@ -9,7 +9,7 @@ use super::take::{Row, Take};
 use super::{Question, RangeError};
 use crate::ledger::{Ledger, LedgerError, Reader};
 use crate::model::{FileKind, TimeSource, Timestamp, columns};
-use crate::segment::{self, Pin, SegmentDir};
+use crate::segment::{self, Pin, SegmentDir, Wanted};
 
 /// Hot readings decoded at a time.
 const HOT_AT_ONCE: u64 = 50_000;
@@ -92,7 +92,8 @@ impl Scan<'_> {
     }
 
     fn segment(&mut self, path: &std::path::Path, take: &mut impl Take) -> Result<(), RangeError> {
-        let batches = match segment::read(path) {
+        let Question { sensor, from, to, .. } = self.question;
+        let batches = match segment::read_where(path, &Wanted { sensor: Some(sensor), times: *from..*to }) {
             Ok(batches) => batches,
             Err(error) => {
                 self.leave_out("a segment", &error);

@@ -218,3 +218,61 @@ async fn a_merge_neither_hides_nor_doubles_a_reading() {
     asking.await.unwrap();
     assert_eq!(house.dir.list().unwrap().segments.len(), 2);
 }
+
+/// All readings of an export by time, none of them twice.
+fn exported(house: &House, selection: Selection) -> (Vec<Reading>, bool) {
+    let mut export = house.ranges().export(selection).unwrap();
+    let mut found: Vec<_> = export.by_ref().flat_map(|batch| crate::model::columns::to_readings(&batch).unwrap()).collect();
+    let seqs: std::collections::BTreeSet<_> = found.iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(seqs.len(), found.len());
+    found.sort_by_key(|(_, reading)| reading.time);
+    (found.into_iter().map(|(_, reading)| reading).collect(), export.is_incomplete())
+}
+
+fn everything() -> Selection {
+    Selection { sensor: None, metric: None, times: Timestamp(i64::MIN)..Timestamp(i64::MAX) }
+}
+
+#[tokio::test]
+async fn an_export_holds_every_reading_once_sealed_or_hot() {
+    let (house, all) = filled().await;
+    assert_eq!(exported(&house, everything()), (all, false));
+}
+
+#[tokio::test]
+async fn an_export_is_of_its_moment_whatever_is_sealed_meanwhile() {
+    let (house, all) = filled().await;
+    let mut export = house.ranges().export(everything()).unwrap();
+    let mut found = export.next().unwrap().num_rows();
+    house.commit(&readings(1_000..1_100)).await;
+    house.seal().await;
+    found += export.by_ref().map(|batch| batch.num_rows()).sum::<usize>();
+    assert_eq!((found, export.is_incomplete()), (all.len(), false));
+}
+
+#[tokio::test]
+async fn an_export_may_be_of_a_sensor_a_metric_and_a_time() {
+    let (house, all) = filled().await;
+    let Question { from, to, .. } = question(50, 150);
+    let some = |word: &str| Some(Arc::from(word));
+    for (sensor, metric) in [(some("a"), None), (None, some("t")), (some("a"), some("u")), (some("nobody"), None)] {
+        let fits = |reading: &Reading| {
+            sensor.as_ref().is_none_or(|sensor| *sensor == reading.sensor)
+                && metric.as_ref().is_none_or(|metric| *metric == reading.metric)
+                && (from..to).contains(&reading.time)
+        };
+        let expected: Vec<_> = all.iter().filter(|reading| fits(reading)).cloned().collect();
+        let selection = Selection { sensor: sensor.clone(), metric: metric.clone(), times: from..to };
+        assert_eq!(exported(&house, selection), (expected, false));
+    }
+}
+
+#[tokio::test]
+async fn an_export_leaves_out_what_it_cannot_read_and_says_so() {
+    let (house, all) = filled().await;
+    let segments = house.ledger.reader().unwrap().segments().unwrap();
+    let damaged = &segments[0];
+    std::fs::write(house.dir.path(&damaged.name), b"no Parquet").unwrap();
+    let (found, incomplete) = exported(&house, everything());
+    assert_eq!((found.len() as u64, incomplete), (all.len() as u64 - damaged.rows, true));
+}

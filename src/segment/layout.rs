@@ -112,13 +112,16 @@ impl Origin {
     }
 }
 
-fn base(origin: &Origin) -> WriterPropertiesBuilder {
+fn base() -> WriterPropertiesBuilder {
     let compression = Compression::ZSTD(ZstdLevel::try_new(COMPRESSION_LEVEL).unwrap_or_default());
     WriterProperties::builder()
         .set_compression(compression)
         .set_max_row_group_row_count(Some(MAX_ROW_GROUP_ROWS))
         .set_created_by(concat!("forebay version ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_key_value_metadata(Some(origin.to_metadata()))
+}
+
+fn with_origin(origin: &Origin) -> WriterPropertiesBuilder {
+    base().set_key_value_metadata(Some(origin.to_metadata()))
 }
 
 /// Numbers that mostly grow by a steady step: their differences, without a dictionary (which would win otherwise).
@@ -143,8 +146,17 @@ pub(super) fn properties(kind: FileKind, origin: &Origin, values: ValueEncoding)
 
 /// How a readings file is written: sorted by sensor, metric, time.
 fn reading_properties(origin: &Origin, values: ValueEncoding) -> WriterProperties {
+    reading_columns(with_origin(origin).set_sorting_columns(ascending(&[1, 2, 0])), values)
+}
+
+/// How readings are written that are no segment: in any order, from nowhere.
+pub(super) fn export_properties(values: ValueEncoding) -> WriterProperties {
+    reading_columns(base(), values)
+}
+
+fn reading_columns(properties: WriterPropertiesBuilder, values: ValueEncoding) -> WriterProperties {
     let value = ColumnPath::from("value");
-    let properties = delta(base(origin), &["time", "arrived", "seq"]).set_sorting_columns(ascending(&[1, 2, 0]));
+    let properties = delta(properties, &["time", "arrived", "seq"]);
     match values {
         ValueEncoding::Dictionary => properties,
         ValueEncoding::Plain => properties.set_column_dictionary_enabled(value, false),
@@ -158,7 +170,7 @@ fn reading_properties(origin: &Origin, values: ValueEncoding) -> WriterPropertie
 /// How a records file is written: sorted by id.
 fn record_properties(origin: &Origin) -> WriterProperties {
     let body = ColumnPath::from("body");
-    delta(base(origin), &["id", "first_received", "last_received", "times"])
+    delta(with_origin(origin), &["id", "first_received", "last_received", "times"])
         .set_column_dictionary_enabled(body, false)
         .set_sorting_columns(ascending(&[0]))
         .build()

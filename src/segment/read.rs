@@ -1,21 +1,24 @@
-//! Segments to Arrow: the way by which other rooms read Parquet.
+//! Parquet to Arrow: the way by which other rooms read segments, and the files of others.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
+use parquet::file::statistics::Statistics;
 
 use super::encoding::ValueEncoding;
 use super::error::SegmentError;
 use super::layout::text_column;
 use super::writer::CHUNK_ROWS;
-use crate::model::FileKind;
+use crate::model::{FileKind, Timestamp};
 
-/// The rows of a segment, batch by batch, in the file's order. Blocking.
+/// The rows of a file, batch by batch, in the file's order. Blocking.
 pub struct SegmentReader {
     path: PathBuf,
     schema: SchemaRef,
@@ -27,6 +30,14 @@ impl SegmentReader {
     /// `columns::reading_schema` or `records_schema`, if forebay wrote the file.
     pub fn schema(&self) -> SchemaRef {
         SchemaRef::clone(&self.schema)
+    }
+
+    fn new(path: &Path, builder: ParquetRecordBatchReaderBuilder<File>, rows: usize) -> Result<Self, SegmentError> {
+        // Without the file's metadata, so that batches of several files have one schema.
+        let schema = Arc::new(Schema::new(builder.schema().fields().clone()));
+        let metadata = Arc::clone(builder.metadata());
+        let batches = builder.with_batch_size(rows).build().map_err(|error| SegmentError::parquet("read", path, error))?;
+        Ok(Self { path: path.to_owned(), schema, metadata, batches })
     }
 
     /// Rows, as the footer says.
@@ -78,12 +89,71 @@ pub fn read(path: &Path) -> Result<SegmentReader, SegmentError> {
 
 /// As [`read`], in batches of `rows`.
 pub(super) fn read_by(path: &Path, rows: usize) -> Result<SegmentReader, SegmentError> {
+    SegmentReader::new(path, open(path)?, rows)
+}
+
+/// Which readings of a segment are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// Of this sensor; `None`: of all.
+    pub sensor: Option<&'a str>,
+    /// Of these times.
+    pub times: Range<Timestamp>,
+}
+
+/// As [`read`], without the row groups that can hold nothing of `wanted`. The others come whole.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_where(path: &Path, wanted: &Wanted<'_>) -> Result<SegmentReader, SegmentError> {
+    let builder = open(path)?;
+    let groups = groups_of(builder.metadata(), wanted);
+    SegmentReader::new(path, builder.with_row_groups(groups), CHUNK_ROWS)
+}
+
+/// Opens the Parquet file of someone else, in batches of at most `rows` rows. Columns of `words` come as dictionaries, if
+/// they are texts, so that nobody need compare each of them.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_foreign(path: &Path, file: File, words: &[&str], rows: usize) -> Result<SegmentReader, SegmentError> {
+    let failed = |error: ParquetError| SegmentError::parquet("read", path, error);
+    let plain = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(failed)?;
+    let as_words = |field: &Arc<Field>| match field.data_type() {
+        DataType::Utf8 if words.contains(&field.name().as_str()) => {
+            let kind = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+            Arc::new(field.as_ref().clone().with_data_type(kind))
+        }
+        _ => Arc::clone(field),
+    };
+    let schema = Schema::new(plain.schema().fields().iter().map(as_words).collect::<Vec<_>>());
+    let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
+    // A file whose types don't fit the wish is read as it is.
+    let metadata = ArrowReaderMetadata::try_new(Arc::clone(plain.metadata()), options).unwrap_or(plain);
+    SegmentReader::new(path, ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata), rows)
+}
+
+fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, SegmentError> {
     let file = File::open(path).map_err(|error| SegmentError::io("open", path, &error))?;
-    let failed = |error| SegmentError::parquet("read", path, error);
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(failed)?;
-    // Without the file's metadata, so that batches of several files have one schema.
-    let schema = Arc::new(Schema::new(builder.schema().fields().clone()));
-    let metadata = Arc::clone(builder.metadata());
-    let batches = builder.with_batch_size(rows).build().map_err(failed)?;
-    Ok(SegmentReader { path: path.to_owned(), schema, metadata, batches })
+    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| SegmentError::parquet("read", path, error))
+}
+
+/// The row groups that may hold something of `wanted`.
+fn groups_of(metadata: &ParquetMetaData, wanted: &Wanted<'_>) -> Vec<usize> {
+    let groups = metadata.row_groups().iter().enumerate();
+    groups.filter(|(_, group)| may_hold(group, wanted)).map(|(place, _)| place).collect()
+}
+
+/// Where a group has no statistics it may hold anything.
+fn may_hold(group: &RowGroupMetaData, wanted: &Wanted<'_>) -> bool {
+    let statistics = |name: &str| group.columns().iter().find(|column| column.column_path().string() == name)?.statistics();
+    let times = match statistics("time") {
+        Some(Statistics::Int64(times)) => times.min_opt().zip(times.max_opt()),
+        _ => None,
+    };
+    let in_time = times.is_none_or(|(min, max)| *min < wanted.times.end.0 && *max >= wanted.times.start.0);
+    let sensors = statistics("sensor").and_then(|sensors| sensors.min_bytes_opt().zip(sensors.max_bytes_opt()));
+    // Bounds that were cut short are still bounds.
+    let of_sensor = wanted.sensor.zip(sensors).is_none_or(|(sensor, (min, max))| (min..=max).contains(&sensor.as_bytes()));
+    in_time && of_sensor
 }

@@ -1,4 +1,5 @@
-//! The scrubber: checks the digests of all segments, once after the start and then once a day.
+//! The scrubber: checks the digests of all segments, once after the start and then once a day, and of one that a query could
+//! not read at once.
 //!
 //! Owns: what is in [`super::Verified`] beside the files sealed since the start. Does not own: the files, the losses.
 //! Invariants: a segment is verified only after its bytes on the medium had the digest that the ledger knows; newest
@@ -53,11 +54,22 @@ impl Scrubber {
     /// The ledger or the quarantine failed. A side task: start it again.
     pub async fn run(self, stop: CancellationToken) -> Result<(), SegmentError> {
         let work = async {
-            let mut done = self.pass(FIRST_RATE, |name| !self.dir.verified().contains(name)).await?;
+            let verified = self.dir.verified();
+            let mut done = self.pass(FIRST_RATE, |name| !verified.contains(name)).await?;
+            let mut next = Instant::now() + if done { PASS_INTERVAL } else { AGAIN };
             loop {
-                tokio::time::sleep(if done { PASS_INTERVAL } else { AGAIN }).await;
-                let all = done;
-                done = self.pass(DAILY_RATE, |name| all || !self.dir.verified().contains(name)).await?;
+                tokio::select! {
+                    () = tokio::time::sleep_until(next.into()) => {
+                        let all = done;
+                        done = self.pass(DAILY_RATE, |name| all || !verified.contains(name)).await?;
+                        next = Instant::now() + if done { PASS_INTERVAL } else { AGAIN };
+                    }
+                    () = verified.doubted() => {
+                        if !self.pass(FIRST_RATE, |name| !verified.contains(name)).await? {
+                            (done, next) = (false, Instant::now() + AGAIN);
+                        }
+                    }
+                }
             }
         };
         tokio::select! {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::model::SegmentName;
 
@@ -13,11 +13,12 @@ use crate::model::SegmentName;
 pub struct Verified {
     names: Arc<Mutex<HashSet<SegmentName>>>,
     changes: Arc<watch::Sender<u64>>,
+    doubts: Arc<Notify>,
 }
 
 impl Verified {
     pub(super) fn new() -> Self {
-        Self { names: Arc::default(), changes: Arc::new(watch::Sender::new(0)) }
+        Self { names: Arc::default(), changes: Arc::new(watch::Sender::new(0)), doubts: Arc::default() }
     }
 
     /// Whether the digest of `name` was checked since the start and held.
@@ -28,6 +29,17 @@ impl Verified {
     /// A hint after every change of the set.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Somebody could not read `name`: it is verified again, and is not until then.
+    pub fn doubt(&self, name: &SegmentName) {
+        self.remove(name);
+        self.doubts.notify_one();
+    }
+
+    /// Returns when something was doubted since the last time.
+    pub(super) async fn doubted(&self) {
+        self.doubts.notified().await;
     }
 
     pub(super) fn insert(&self, name: SegmentName) {

@@ -19,7 +19,7 @@ use super::error::SegmentError;
 use super::gathered::Gathered;
 use super::layout::{self, Origin, column};
 use super::order;
-use crate::model::{Digest, FileKind};
+use crate::model::{Digest, FileKind, columns};
 
 /// Rows handed to the Parquet writer, and compared, at once: about a megabyte.
 pub(super) const CHUNK_ROWS: usize = 16_384;
@@ -122,6 +122,46 @@ pub(super) fn write_rows(
     written.map_err(|error| SegmentError::parquet("write", path, error))
 }
 
+/// Writes readings to a Parquet file that is no segment, batch by batch as they come, with the encodings of one.
+pub struct ReadingsWriter<W: Write + Send> {
+    writer: ArrowWriter<W>,
+}
+
+impl<W: Write + Send> ReadingsWriter<W> {
+    /// Begins a file; `sample` (of `columns::reading_schema`) decides how values are encoded.
+    ///
+    /// # Errors
+    /// What `to` says; columns of another schema.
+    pub fn begin(to: W, sample: &RecordBatch) -> Result<Self, SegmentError> {
+        let values = column::<Float64Array>(sample, "value").map_err(|error| SegmentError::arrow("readings", &error))?;
+        let rows: Vec<u32> = (0..).take(sample.num_rows()).collect();
+        let properties = layout::export_properties(encoding::choose(values, &rows));
+        let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(to, columns::reading_schema(), options).map_err(failed)?;
+        Ok(Self { writer })
+    }
+
+    /// Adds the rows of `batch`.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), SegmentError> {
+        self.writer.write(batch).map_err(failed)
+    }
+
+    /// Ends the file; gives `to` back.
+    ///
+    /// # Errors
+    /// What `to` says.
+    pub fn finish(self) -> Result<W, SegmentError> {
+        self.writer.into_inner().map_err(failed)
+    }
+}
+
+fn failed(error: ParquetError) -> SegmentError {
+    SegmentError::parquet("write", "readings".as_ref(), error)
+}
+
 /// Writes `readings` (of `columns::hot_schema`, in any order) to `to` as one Parquet file, as a seal would: sorted, with
 /// the same encodings and metadata. Not split by day.
 ///
@@ -132,5 +172,5 @@ pub fn write_readings<W: Write + Send>(to: W, readings: &RecordBatch, origin: &O
     let sorted = gathered.add(readings).and_then(|()| gathered.finish()).and_then(|batch| Ok((order::by_series(&batch)?, batch)));
     let (rows, batch) = sorted.map_err(|error| SegmentError::arrow("readings", &error))?;
     let sheet = Sheet { kind: FileKind::Readings, batch: &batch, rows: &rows };
-    write_sheet(to, sheet, origin).map_err(|error| SegmentError::parquet("write", "readings".as_ref(), error))
+    write_sheet(to, sheet, origin).map_err(failed)
 }

@@ -1,4 +1,4 @@
--- user_version 5
+-- user_version 6
 CREATE TABLE instances (
     id integer primary key,
     name text not null unique,
@@ -140,3 +140,8 @@ CREATE TABLE "segments" (
     unique (cut, kind, date, first_cut)
 ) strict;
 CREATE INDEX segments_present on segments (max_time) where state = 'present';
+CREATE TABLE imports (
+    id integer primary key,
+    file blob not null unique,
+    rows integer not null
+) strict;

@@ -17,12 +17,14 @@ use super::ask::{self, Answered};
 use crate::api::{AnswerSql, Doors, Rows, bind, serve};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config;
-use crate::engine::{Format, QueryError};
+use crate::engine::{Binding, Format, QueryError};
+use crate::ingest::files::Importer;
 use crate::ingest::http::Desk;
 use crate::ingest::{Admitted, Content, Intake, Latest, Outcome};
 use crate::ledger::{Ledger, Open};
 use crate::model::{Batch, Shipment, Tally, Timestamp};
 use crate::segment::{Sealer, SealerState, SegmentDir};
+use crate::space::Space;
 use crate::status::{Frame, LinkState, Now, Sources};
 
 pub struct House {
@@ -85,7 +87,8 @@ impl House {
         let bound = bind(&settings).await.unwrap();
         let address = bound.addresses()[0];
         let (desk, engine) = (Desk::new(intake), Arc::new(Canned));
-        let doors = Doors { sources, ledger: ledger.clone(), dir, latest, desk, clock, sealer, uploader: None, engine };
+        let importer = Importer::new(ledger.clone(), Arc::clone(&latest), Arc::clone(&clock), Space::default(), 1_000_000);
+        let doors = Doors { sources, ledger: ledger.clone(), dir, latest, desk, importer, clock, sealer, uploader: None, engine };
         let served = serve(bound, doors, stop.clone());
         let doors = Some(tokio::spawn(async move { served.await.unwrap() }));
         Self { _folder: folder, socket, address, stop, ledger, now, gate, pump, doors }
@@ -163,9 +166,13 @@ async fn pump(mut deliveries: mpsc::Receiver<Admitted>, ledger: Ledger, latest: 
 struct Canned;
 
 impl AnswerSql for Canned {
-    fn answer(&self, sql: String, format: Format, _: Option<u64>) -> BoxFuture<'_, Result<Rows, QueryError>> {
+    fn answer(&self, sql: String, _: Binding, format: Format, _: Option<u64>) -> BoxFuture<'_, Result<Rows, QueryError>> {
         async move {
-            let text = Bytes::from(format!("{}: {sql}\n", format.as_str()));
+            let text = match format {
+                Format::Json => format!("[{{\"sql\":\"{sql}\"}}]"),
+                _ => format!("{}: {sql}\n", format.as_str()),
+            };
+            let text = Bytes::from(text);
             let pieces = match sql.as_str() {
                 "wrong" => return Err(QueryError::Sql("no such table".to_owned())),
                 "busy" => return Err(QueryError::Busy { running: 4 }),
@@ -175,5 +182,9 @@ impl AnswerSql for Canned {
             Ok(Rows { incomplete: sql == "incomplete", body: stream::iter(pieces).boxed() })
         }
         .boxed()
+    }
+
+    fn describe(&self, _: String, _: Binding) -> BoxFuture<'_, Result<(Vec<u8>, usize), QueryError>> {
+        async { Err(QueryError::NotReady) }.boxed()
     }
 }

@@ -2,13 +2,14 @@
 
 use duckdb::{Config, Connection};
 
+use super::planner;
 use super::{ChildError, SqlLayer};
 use crate::engine::protocol::{Opening, SmallTable};
 
-/// Tables and macros. What queries see is in `main`, what it is made of in `internal`.
-///
-/// Without ICU, which is not bundled, a time with a zone knows no arithmetic: the clock's functions are made to give plain
-/// UTC times, so that `time > now() - interval 1 hour` works.
+/// For the tree of one query.
+const PLANNER_BYTES: u64 = 64 << 20;
+
+/// Tables. What queries see is in `main`, what it is made of in `internal`.
 const SCHEMA: &str = "
 create schema internal;
 create table internal.hot (
@@ -17,15 +18,19 @@ create table internal.hot (
 create table books (
     accepted bigint, hot bigint, sealed bigint, delivered bigint, thinned bigint, dropped bigint, damaged bigint, kept bigint);
 insert into books values (0, 0, 0, 0, 0, 0, 0, 0);
-
-create macro now() as system.main.now()::timestamp;
-create macro current_timestamp() as system.main.now()::timestamp;
-create macro current_localtimestamp() as system.main.now()::timestamp;
-create macro get_current_timestamp() as system.main.now()::timestamp;
-create macro transaction_timestamp() as system.main.now()::timestamp;
-create macro current_date() as system.main.now()::timestamp::date;
-create macro today() as system.main.now()::timestamp::date;
 ";
+
+/// Without ICU, which is not bundled, a time with a zone knows no arithmetic: the clock's functions are made to give plain
+/// UTC times, so that `time > now() - interval 1 hour` works. It is the time that [`set_now`] set.
+const CLOCK: [(&str, &str); 7] = [
+    ("now", "timestamp"),
+    ("current_timestamp", "timestamp"),
+    ("current_localtimestamp", "timestamp"),
+    ("get_current_timestamp", "timestamp"),
+    ("transaction_timestamp", "timestamp"),
+    ("current_date", "date"),
+    ("today", "date"),
+];
 
 /// Series: what is sealed, from the ledger, and what is hot, counted here. Of equal times the later seq is the newest.
 const SERIES: &str = "
@@ -58,6 +63,7 @@ pub fn create(table: SmallTable) -> &'static str {
             "create or replace table records (id bigint, source varchar, kind varchar, body varchar, first_received timestamp, \
              last_received timestamp, times bigint)"
         }
+        SmallTable::Segments => "create or replace table internal.segments (name varchar, min_time bigint, max_time bigint)",
         SmallTable::Losses => {
             "create or replace table losses (id bigint, instance varchar, first_seq bigint, last_seq bigint, readings bigint, \
              reason varchar, noted timestamp, detail varchar, shipment bigint)"
@@ -65,16 +71,28 @@ pub fn create(table: SmallTable) -> &'static str {
     }
 }
 
-/// The view that joins what is hot with `segments` (below the current folder). Hive columns would add a `date`.
-pub fn readings_view(segments: &[String]) -> String {
+/// What `readings` are: a statement that each query finds in a variable of its connection. So the segments that it opens are
+/// its own, and their names are no SQL, of which the parser would take a hundred times the memory.
+const READINGS: &str = "create view readings as from query(getvariable('readings'))";
+
+/// Lets `readings` be, on `connection`, what is hot, joined where `sealed` with the segments that the variable `segments`
+/// lists. Hive columns would add a `date`.
+///
+/// # Errors
+/// DuckDB's.
+pub fn set_readings(connection: &Connection, sealed: bool) -> duckdb::Result<()> {
     const COLUMNS: &str = "time, sensor, metric, value, text, unit, quality, arrived, time_source, seq";
-    let hot = format!("create or replace view readings as select {COLUMNS} from internal.hot");
-    if segments.is_empty() {
-        return hot;
-    }
-    let files: Vec<_> = segments.iter().map(|name| format!("'{}'", name.replace('\'', "''"))).collect();
-    let files = files.join(", ");
-    format!("{hot} union all select {COLUMNS} from read_parquet([{files}], hive_partitioning = false)")
+    let segments = format!("union all select {COLUMNS} from read_parquet(getvariable(''segments''), hive_partitioning = false)");
+    let segments = if sealed { segments } else { String::new() };
+    connection.execute_batch(&format!("set variable readings = 'select {COLUMNS} from memory.internal.hot {segments}'"))
+}
+
+/// Sets what the clock's functions say on `connection`, in microseconds since 1970.
+///
+/// # Errors
+/// DuckDB's.
+pub fn set_now(connection: &Connection, now: i64) -> duckdb::Result<()> {
+    connection.execute_batch(&format!("set variable now = make_timestamp({now}::bigint)"))
 }
 
 /// Settings that must hold before the first query.
@@ -86,9 +104,10 @@ const LOCKED: [(&str, &str); 5] = [
     ("lock_configuration", "true"),
 ];
 
-/// DuckDB in memory.
+/// DuckDB in memory, and another one without data that plans.
 pub struct Database {
     first: Connection,
+    plans: Connection,
     sql_layer: SqlLayer,
 }
 
@@ -96,14 +115,16 @@ impl Database {
     /// Opens DuckDB, which may read the current folder (that of the segments) and nothing else, and can't be told to do
     /// more.
     pub fn open(opening: &Opening, sql_layer: SqlLayer) -> Result<Self, ChildError> {
-        let first = settings(opening).and_then(Connection::open_in_memory_with_flags).map_err(failed("opening"))?;
-        let tables = [SmallTable::SealedSeries, SmallTable::Records, SmallTable::Losses].map(create).join("; ");
-        let schema = [SCHEMA, &tables, ";", SERIES, &readings_view(&[])].concat();
-        first.execute_batch(&schema).map_err(failed("making its tables"))?;
+        let first = open(opening)?;
+        set_readings(&first, false).and_then(|()| first.execute_batch(READINGS)).map_err(failed("making its tables"))?;
+        let plans = open(&Opening { memory_bytes: PLANNER_BYTES, threads: 1 })?;
+        plans.execute_batch("create table readings as from internal.hot").map_err(failed("making its tables"))?;
+        planner::switch_off_the_others(&plans)?;
         if sql_layer == SqlLayer::On {
             lock(&first)?;
+            lock(&plans)?;
         }
-        Ok(Self { first, sql_layer })
+        Ok(Self { first, plans, sql_layer })
     }
 
     /// What stands before a query.
@@ -112,9 +133,30 @@ impl Database {
     }
 
     /// Another connection.
-    pub fn connect(&self) -> Result<Connection, ChildError> {
-        self.first.try_clone().map_err(failed("connecting"))
+    ///
+    /// # Errors
+    /// DuckDB's.
+    pub fn connect(&self) -> duckdb::Result<Connection> {
+        self.first.try_clone()
     }
+
+    /// A connection to the one that plans.
+    ///
+    /// # Errors
+    /// DuckDB's.
+    pub fn connect_planner(&self) -> duckdb::Result<Connection> {
+        self.plans.try_clone()
+    }
+}
+
+/// Opens an empty DuckDB with the tables.
+fn open(opening: &Opening) -> Result<Connection, ChildError> {
+    let connection = settings(opening).and_then(Connection::open_in_memory_with_flags).map_err(failed("opening"))?;
+    let small = [SmallTable::SealedSeries, SmallTable::Records, SmallTable::Losses, SmallTable::Segments];
+    let clock = CLOCK.map(|(name, kind)| format!("create macro {name}() as getvariable('now')::timestamp::{kind};")).concat();
+    let schema = [SCHEMA, &clock, &small.map(create).join("; "), ";", SERIES].concat();
+    connection.execute_batch(&schema).map_err(failed("making its tables"))?;
+    Ok(connection)
 }
 
 fn settings(opening: &Opening) -> duckdb::Result<Config> {
@@ -133,9 +175,6 @@ fn settings(opening: &Opening) -> duckdb::Result<Config> {
 
 /// Order matters: folders can be allowed only while everything still is.
 fn lock(connection: &Connection) -> Result<(), ChildError> {
-    // The footers of segments never change.
-    let cache = "set parquet_metadata_cache = true";
-    connection.execute_batch(cache).map_err(failed("caching footers"))?;
     connection.execute_batch("set allowed_directories = ['.']").map_err(failed("allowing the segments folder"))?;
     connection.execute_batch("set enable_external_access = false; set lock_configuration = true").map_err(failed("locking"))?;
     for (setting, expected) in LOCKED {

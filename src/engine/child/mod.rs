@@ -9,6 +9,7 @@ mod control;
 mod database;
 mod guard;
 mod isolation;
+mod planner;
 mod query;
 mod store;
 
@@ -16,7 +17,7 @@ use std::io;
 use std::process::ExitCode;
 
 use self::control::{Control, Events};
-use self::database::Database;
+use self::database::{Database, failed};
 pub(super) use self::isolation::Isolation;
 use self::store::Store;
 use super::protocol::{Event, ToEngine};
@@ -89,7 +90,7 @@ fn serve(control: &mut Control, events: &Events, isolation: Isolation, sql_layer
     };
     let database = Database::open(&opening, sql_layer)?;
     events.send(&Event::Opened { isolation: isolation.complete(opening.memory_bytes)? })?;
-    let mut store = Store::new(database.connect()?);
+    let mut store = Store::new(database.connect().map_err(failed("connecting"))?);
     while let Some((order, body)) = control.next()? {
         match order {
             ToEngine::Rows { first_seq } => store.add_rows(&body, first_seq)?,

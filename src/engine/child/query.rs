@@ -9,13 +9,16 @@ use std::thread;
 use std::time::Duration;
 
 use arrow::error::ArrowError;
-use duckdb::Connection;
+use duckdb::types::{TimeUnit, Value};
+use duckdb::{Connection, Statement, params_from_iter};
 
 use super::SqlLayer;
 use super::control::Events;
-use super::database::Database;
+use super::database::{Database, set_now, set_readings};
 use super::guard::Guard;
+use super::planner::{Planner, Span};
 use crate::config::ByteSize;
+use crate::engine::binding::{Binding, Param};
 use crate::engine::format::AnswerWriter;
 use crate::engine::frame::head_of;
 use crate::engine::gate;
@@ -30,15 +33,15 @@ const PIECE_BYTES: usize = 64 << 10;
 
 /// Begins a query. The state it sees is taken here, before the next order is obeyed; the answer comes on `answer_on`.
 pub fn begin(database: &Database, ask: Ask, answer_on: OwnedFd, events: Events) {
-    let (id, sql_layer) = (ask.id, database.sql_layer());
+    let id = ask.id;
     let socket = UnixStream::from(answer_on);
-    let begun = snapshot(database).and_then(|connection| {
+    let begun = Snapshot::take(database).and_then(|snapshot| {
         let socket = socket.try_clone().map_err(|error| internal(format!("no descriptor is left: {error}")))?;
         let events = events.clone();
         let work = move || {
-            run(&connection, &ask, &socket, sql_layer);
+            run(&snapshot, &ask, &socket);
             // Before the word, which frees the place of this query.
-            drop((connection, socket));
+            drop((snapshot, socket));
             let _ = events.send(&Event::Finished { id });
         };
         let spawned = thread::Builder::new().name(format!("query {id}")).stack_size(STACK_BYTES).spawn(work);
@@ -51,31 +54,110 @@ pub fn begin(database: &Database, ask: Ask, answer_on: OwnedFd, events: Events) 
     }
 }
 
-/// A connection that will go on seeing the state of now: DuckDB begins a transaction at its first look at a table.
-fn snapshot(database: &Database) -> Result<Connection, Failure> {
-    let connection = database.connect().map_err(|error| internal(error.to_string()))?;
-    let reading = if database.sql_layer() == SqlLayer::On { "begin transaction read only" } else { "begin transaction" };
-    let begin = || {
-        connection.execute_batch(reading)?;
-        connection.query_row("select accepted from books", [], |row| row.get::<_, i64>(0))
-    };
-    begin().map_err(|error| failure_of(&error))?;
-    Ok(connection)
+/// What a query sees.
+struct Snapshot {
+    /// In a transaction that goes on seeing the state of its begin.
+    connection: Connection,
+    planner: Planner,
+    /// When the transaction began, in microseconds since 1970.
+    now: i64,
+    sql_layer: SqlLayer,
 }
 
-fn run(connection: &Connection, ask: &Ask, socket: &UnixStream, sql_layer: SqlLayer) {
+impl Snapshot {
+    fn take(database: &Database) -> Result<Self, Failure> {
+        let sql_layer = database.sql_layer();
+        let begin = if sql_layer == SqlLayer::On { "begin transaction read only" } else { "begin transaction" };
+        // DuckDB begins a transaction at its first look at a table.
+        let look = "select epoch_us(system.main.now()) from books";
+        let take = || {
+            let (connection, planner) = (database.connect()?, Planner::new(database.connect_planner()?));
+            connection.execute_batch(begin)?;
+            let now = connection.query_row(look, [], |row| row.get(0))?;
+            set_now(&connection, now)?;
+            Ok(Self { connection, planner, now, sql_layer })
+        };
+        take().map_err(|error| failure_of(&error))
+    }
+
+    /// The statement for `ask`, and before it the list of the segments that it can need.
+    fn prepare(&self, ask: &Ask) -> Result<Statement<'_>, Failure> {
+        let statement = if self.sql_layer == SqlLayer::On { self.judge(ask)? } else { Judged::unseen(&ask.sql) };
+        let spans = statement.same_everywhere.then(|| self.planner.spans(&statement.query, self.now)).flatten();
+        self.list_segments(spans.as_deref()).and_then(|()| self.connection.prepare(&statement.text())).map_err(|error| failure_of(&error))
+    }
+
+    /// Lists those with readings in `spans`; `None`: all.
+    fn list_segments(&self, spans: Option<&[Span]>) -> duckdb::Result<()> {
+        let overlaps = |span: &Span| format!("max_time >= {} and min_time <= {}", span.from, span.to);
+        let seen = spans.map_or("true".to_owned(), |spans| spans.iter().map(overlaps).collect::<Vec<_>>().join(" or "));
+        let list = format!("set variable segments = (select list(name) from internal.segments where {seen})");
+        self.connection.execute_batch(&list)?;
+        let some = self.connection.query_row("select getvariable('segments') is not null", [], |row| row.get(0))?;
+        set_readings(&self.connection, some)
+    }
+
+    /// The statement that runs, judged as the user wrote it and as it runs: to prepare several would run all but the last.
+    fn judge(&self, ask: &Ask) -> Result<Judged, Failure> {
+        if let Some((line, column)) = sql::too_deep(&ask.sql) {
+            let message = format!("the SQL nests more than {} levels deep (line {line}, column {column})", sql::MAX_DEPTH);
+            return Err(Failure { kind: FailureKind::Sql, message });
+        }
+        let rest = sql::explained(&ask.sql);
+        let (query, explain) = (rest.as_ref().unwrap_or(&ask.sql), rest.is_some());
+        if explain && starts_with_word(query, "analyze") {
+            let message = "EXPLAIN ANALYZE is not allowed; EXPLAIN shows the plan without running it".to_owned();
+            return Err(Failure { kind: FailureKind::Denied, message });
+        }
+        self.pass_the_gate(query)?;
+        let nested = sql::nest(query, ask.max_rows);
+        let same_everywhere = gate::same_everywhere(&self.pass_the_gate(&nested)?);
+        Ok(Judged { query: nested, explain, same_everywhere })
+    }
+
+    /// The syntax tree of `text`, which may run.
+    fn pass_the_gate(&self, text: &str) -> Result<String, Failure> {
+        const TREE: &str = "select json_serialize_sql(?, skip_null := true, skip_empty := true, skip_default := true)";
+        let tree: String = self.connection.query_row(TREE, [text], |row| row.get(0)).map_err(|error| failure_of(&error))?;
+        gate::judge(text, &tree)?;
+        Ok(tree)
+    }
+}
+
+/// A statement that may run.
+struct Judged {
+    query: String,
+    /// Whether its plan is asked for and not its answer.
+    explain: bool,
+    /// Whether the planner understands it as DuckDB does that runs it.
+    same_everywhere: bool,
+}
+
+impl Judged {
+    /// A statement that nobody has looked at.
+    fn unseen(sql: &str) -> Self {
+        Self { query: sql.to_owned(), explain: false, same_everywhere: false }
+    }
+
+    fn text(&self) -> String {
+        let explain = if self.explain { "EXPLAIN " } else { "" };
+        format!("{explain}{}", self.query)
+    }
+}
+
+fn run(snapshot: &Snapshot, ask: &Ask, socket: &UnixStream) {
     let limit = Duration::from_millis(ask.deadline_ms.saturating_sub(monotonic_ms()));
-    let guard = match Guard::set(connection.interrupt_handle(), socket, limit) {
+    let guard = match Guard::set(snapshot.connection.interrupt_handle(), socket, limit) {
         Ok(guard) => guard,
         Err(error) => {
             let _ = send(socket, &Piece::Failed(internal(format!("the query can't be guarded: {error}"))), &[]);
             return;
         }
     };
-    let outcome = catch_unwind(AssertUnwindSafe(|| answer(connection, ask, socket, sql_layer)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| answer(snapshot, ask, socket)));
     let outcome = outcome.unwrap_or_else(|_| Err(internal("a query panicked".to_owned())));
     let last = match outcome {
-        Ok(rows) => Piece::Done { rows },
+        Ok((rows, parameters)) => Piece::Done { rows, parameters },
         Err(_) if guard.expired() => Piece::Failed(Failure { kind: FailureKind::TimedOut, message: String::new() }),
         Err(failure) => Piece::Failed(failure),
     };
@@ -83,10 +165,11 @@ fn run(connection: &Connection, ask: &Ask, socket: &UnixStream, sql_layer: SqlLa
     guard.lift(socket);
 }
 
-fn answer(connection: &Connection, ask: &Ask, socket: &UnixStream, sql_layer: SqlLayer) -> Result<u64, Failure> {
-    let statement = if sql_layer == SqlLayer::On { statement_of(connection, ask)? } else { ask.sql.clone() };
-    let mut statement = connection.prepare(&statement).map_err(|error| failure_of(&error))?;
-    let batches = statement.stream_arrow([]).map_err(|error| failure_of(&error))?;
+fn answer(snapshot: &Snapshot, ask: &Ask, socket: &UnixStream) -> Result<(u64, usize), Failure> {
+    let mut statement = snapshot.prepare(ask)?;
+    let parameters = statement.parameter_count();
+    let values = values_of(&ask.binding, parameters)?;
+    let batches = statement.stream_arrow(params_from_iter(values)).map_err(|error| failure_of(&error))?;
     let sent = AtomicU64::new(0);
     let mut writer = AnswerWriter::begin(ask.format, Pieces::new(socket, &sent), &batches.get_schema()).map_err(unwritable)?;
     for batch in batches {
@@ -97,36 +180,32 @@ fn answer(connection: &Connection, ask: &Ask, socket: &UnixStream, sql_layer: Sq
         }
     }
     let (mut pieces, rows) = writer.finish().map_err(unwritable)?;
-    pieces.flush().map_err(|error| internal(error.to_string()))?;
-    Ok(rows)
+    pieces.send().map_err(|error| internal(error.to_string()))?;
+    Ok((rows, parameters))
 }
 
-/// The statement that runs, judged as the user wrote it and as it runs: to prepare several would run all but the last.
-fn statement_of(connection: &Connection, ask: &Ask) -> Result<String, Failure> {
-    if let Some((line, column)) = sql::too_deep(&ask.sql) {
-        let message = format!("the SQL nests more than {} levels deep (line {line}, column {column})", sql::MAX_DEPTH);
-        return Err(Failure { kind: FailureKind::Sql, message });
+/// The values of `wanted` parameters. Where they are not known, nulls tell the types of everything else.
+fn values_of(binding: &Binding, wanted: usize) -> Result<Vec<Value>, Failure> {
+    let value = |param: &Param| match param {
+        Param::Null => Value::Null,
+        Param::Bool(value) => Value::Boolean(*value),
+        Param::Int(value) => Value::BigInt(*value),
+        Param::Real(value) => Value::Double(*value),
+        Param::Text(value) => Value::Text(value.clone()),
+        Param::Time(value) => Value::Timestamp(TimeUnit::Microsecond, value.0),
+    };
+    match binding {
+        Binding::Unknown => Ok(vec![Value::Null; wanted]),
+        Binding::Values(params) if params.len() == wanted => Ok(params.iter().map(value).collect()),
+        Binding::Values(params) => {
+            let message = format!("the statement has {wanted} parameters, {} values were given", params.len());
+            Err(Failure { kind: FailureKind::Sql, message })
+        }
     }
-    let explained = sql::explained(&ask.sql);
-    let query = explained.as_ref().unwrap_or(&ask.sql);
-    if explained.is_some() && starts_with_word(query, "analyze") {
-        let message = "EXPLAIN ANALYZE is not allowed; EXPLAIN shows the plan without running it".to_owned();
-        return Err(Failure { kind: FailureKind::Denied, message });
-    }
-    pass_the_gate(connection, query)?;
-    let nested = sql::nest(query, ask.max_rows);
-    pass_the_gate(connection, &nested)?;
-    Ok(if explained.is_some() { format!("EXPLAIN {nested}") } else { nested })
 }
 
 fn starts_with_word(text: &str, word: &str) -> bool {
     text.split_whitespace().next().is_some_and(|first| first.eq_ignore_ascii_case(word))
-}
-
-fn pass_the_gate(connection: &Connection, text: &str) -> Result<(), Failure> {
-    const TREE: &str = "select json_serialize_sql(?, skip_null := true, skip_empty := true, skip_default := true)";
-    let tree: String = connection.query_row(TREE, [text], |row| row.get(0)).map_err(|error| failure_of(&error))?;
-    gate::judge(text, &tree)
 }
 
 fn internal(message: String) -> Failure {
@@ -173,24 +252,29 @@ impl<'a> Pieces<'a> {
     fn new(socket: &'a UnixStream, sent: &'a AtomicU64) -> Self {
         Self { socket, buffer: Vec::with_capacity(PIECE_BYTES), sent }
     }
+
+    fn send(&mut self) -> io::Result<()> {
+        if !self.buffer.is_empty() {
+            send(self.socket, &Piece::Data, &self.buffer)?;
+            self.sent.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
+            self.buffer.clear();
+        }
+        Ok(())
+    }
 }
 
 impl Write for Pieces<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.buffer.len() == PIECE_BYTES {
-            self.flush()?;
+            self.send()?;
         }
         let (now, _) = bytes.split_at_checked(PIECE_BYTES - self.buffer.len()).unwrap_or((bytes, &[]));
         self.buffer.extend_from_slice(now);
         Ok(now.len())
     }
 
+    /// Nothing: a query that fails before its first whole piece fails as a whole, and a writer flushes when it is dropped.
     fn flush(&mut self) -> io::Result<()> {
-        if !self.buffer.is_empty() {
-            send(self.socket, &Piece::Data, &self.buffer)?;
-            self.sent.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
-            self.buffer.clear();
-        }
         Ok(())
     }
 }

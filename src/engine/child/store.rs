@@ -4,7 +4,7 @@ use arrow::ipc::reader::StreamReader;
 use duckdb::Connection;
 
 use super::ChildError;
-use super::database::{create, failed, readings_view};
+use super::database::{create, failed};
 use crate::engine::protocol::{Moment, SmallTable};
 use crate::model::{Seq, columns};
 
@@ -14,13 +14,13 @@ pub struct Store {
     connection: Connection,
     in_transaction: bool,
     mark: Seq,
-    segments: Vec<String>,
+    segments: usize,
 }
 
 impl Store {
     /// An empty store.
     pub fn new(connection: Connection) -> Self {
-        Self { connection, in_transaction: false, mark: 0, segments: Vec::new() }
+        Self { connection, in_transaction: false, mark: 0, segments: 0 }
     }
 
     /// Adds the readings of a journal batch.
@@ -42,10 +42,17 @@ impl Store {
             SmallTable::SealedSeries => ("sealed_series", "internal"),
             SmallTable::Records => ("records", "main"),
             SmallTable::Losses => ("losses", "main"),
+            SmallTable::Segments => ("segments", "internal"),
         };
         let mut appender = self.connection.appender_to_db(name, schema).map_err(failed("filling a table"))?;
+        let mut count = 0;
         for rows in StreamReader::try_new(rows, None)? {
-            appender.append_record_batch(rows?).map_err(failed("filling a table"))?;
+            let rows = rows?;
+            count += rows.num_rows();
+            appender.append_record_batch(rows).map_err(failed("filling a table"))?;
+        }
+        if table == SmallTable::Segments {
+            self.segments = count;
         }
         appender.flush().map_err(failed("filling a table"))
     }
@@ -57,16 +64,10 @@ impl Store {
             let sealed = format!("delete from internal.hot where seq <= {}", moment.mark);
             self.connection.execute_batch(&sealed).map_err(failed("letting go of sealed readings"))?;
         }
-        if let Some(segments) = moment.segments.as_ref().filter(|segments| **segments != self.segments) {
-            self.connection.execute_batch(&readings_view(segments)).map_err(failed("attaching segments"))?;
-        }
         self.connection.execute_batch(&update_books(moment)).map_err(failed("writing the books"))?;
         self.connection.execute_batch("commit").map_err(failed("committing"))?;
         (self.in_transaction, self.mark) = (false, moment.mark);
-        if let Some(segments) = &moment.segments {
-            self.segments.clone_from(segments);
-        }
-        Ok(self.segments.len())
+        Ok(self.segments)
     }
 
     fn begin(&mut self) -> Result<(), ChildError> {
@@ -79,15 +80,7 @@ impl Store {
 }
 
 fn update_books(Moment { books, .. }: &Moment) -> String {
-    let counts = [
-        ("accepted", books.accepted),
-        ("hot", books.hot),
-        ("sealed", books.sealed),
-        ("delivered", books.delivered),
-        ("thinned", books.thinned),
-        ("dropped", books.dropped),
-        ("damaged", books.damaged),
-        ("kept", books.kept),
-    ];
-    format!("update books set {}", counts.map(|(name, count)| format!("{name} = {count}")).join(", "))
+    let counts = [("accepted", books.accepted), ("kept", books.kept)].into_iter().chain(books.places());
+    let columns: Vec<_> = counts.map(|(name, count)| format!("{name} = {count}")).collect();
+    format!("update books set {}", columns.join(", "))
 }

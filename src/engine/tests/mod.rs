@@ -5,6 +5,7 @@ mod attacks;
 
 mod faults;
 mod isolation;
+mod times;
 mod words;
 
 use std::sync::Arc;

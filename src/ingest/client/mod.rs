@@ -22,6 +22,7 @@
 
 mod address;
 mod connection;
+mod knock;
 #[cfg(test)]
 pub(in crate::ingest) mod scripted;
 mod session;
@@ -41,6 +42,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::address::Address;
+pub use self::knock::{KnockError, knock};
 pub use self::state::{ClientState, ClientStatus};
 pub use self::target::Target;
 

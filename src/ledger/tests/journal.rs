@@ -138,3 +138,24 @@ async fn hot_tells_the_oldest_batch_and_the_count() {
     assert_eq!(reader(&ledger).hot().unwrap(), (oldest, 7));
     assert!(oldest.is_some());
 }
+
+#[tokio::test]
+async fn rows_of_a_file_are_durable_with_how_far_the_file_has_come() {
+    let (folder, ledger) = new();
+    let file = Digest::of(b"a file");
+    let rows = |first_row: u64, rows: u64| {
+        let bytes = columns::encode_journal(&(0..rows).map(reading).collect::<Vec<_>>()).unwrap();
+        let new_series = vec![SeriesKey { sensor: Arc::from("s0"), metric: Arc::from("temperature") }];
+        crate::model::ImportedRows { file, first_row, rows, bytes, new_series }
+    };
+    commit(&ledger, 2).await;
+    assert_eq!(ledger.import(rows(0, 3)).await.unwrap(), 3);
+    assert_eq!(ledger.import(rows(3, 4)).await.unwrap(), 7);
+    assert!(matches!(ledger.import(rows(3, 4)).await, Err(LedgerError::Invalid(_))));
+    let killed = as_after_a_kill(folder.path());
+    let again = open(killed.path());
+    assert_eq!(reader(&again).imported_rows(&file).unwrap(), 7);
+    assert_eq!(reader(&again).imported_rows(&Digest::of(b"another")).unwrap(), 0);
+    assert_eq!(books(&again), Books { accepted: 9, hot: 9, kept: 9, ..Books::default() });
+    assert_eq!(decoded(&reader(&again), 0), (1..=9).collect::<Vec<_>>());
+}

@@ -1,6 +1,7 @@
 //! The room as a whole, with a real ledger and real files.
 
 mod behind;
+mod folder;
 mod merging;
 mod recovering;
 mod scrubbing;
