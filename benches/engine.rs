@@ -163,6 +163,6 @@ fn proportional(pid: u32) -> f64 {
 /// The engine of a daemon: its only child, of whichever thread.
 fn child_of(pid: u32) -> Option<u32> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
-    let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    children.filter_map(|children| children.split_whitespace().next()?.parse().ok()).next()
+    let mut children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    children.find_map(|children| children.split_whitespace().next()?.parse().ok())
 }
