@@ -7,7 +7,9 @@
 )]
 
 pub mod network;
+pub mod peers;
 pub mod rows;
+pub mod shape;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -112,16 +114,31 @@ impl Daemon {
         String::from_utf8(self.command(&["query", sql, "--format", "csv"])).unwrap()
     }
 
+    /// Its door.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Imports `file`; returns when all of it is durable.
+    pub fn import(&self, file: &Path) {
+        let outcome: Value = serde_json::from_slice(&self.command(&["import", "--json", file.to_str().unwrap()])).unwrap();
+        assert!(number(&outcome[0]["rows"]) > 0.0, "{outcome}");
+    }
+
     /// Seals everything, and delivers it if there is a way.
     pub fn flush(&self) {
         self.command(&["flush"]);
     }
 
+    /// Hands in JSON lines by HTTP; returns when they are durable.
+    pub fn hand_in(&self, lines: &str) {
+        let (status, answer) = self.post("/api/v1/readings", "application/x-ndjson", lines);
+        assert!(status == 200, "the readings were not taken: {answer}");
+    }
+
     /// Starts senders: `arguments` are those of `forebay sim`.
     pub fn send(&self, arguments: &str) -> Senders {
-        let url = format!("mqtt://{}", text(&self.status()["listeners"]["mqtt"][0]));
-        let mut command = program_in(self.netns.as_deref());
-        Senders(command.args(["sim", "--json", "--mqtt", &url]).args(arguments.split(' ')).stdout(Stdio::piped()).spawn().unwrap())
+        Senders::start_in(self.netns.as_deref(), text(&self.status()["listeners"]["mqtt"][0]), arguments)
     }
 
     /// Resident memory, in bytes.
@@ -166,6 +183,17 @@ impl Drop for Daemon {
 pub struct Senders(Child);
 
 impl Senders {
+    /// Starts them towards whoever takes MQTT at `address`.
+    pub fn start(address: &str, arguments: &str) -> Self {
+        Self::start_in(None, address, arguments)
+    }
+
+    fn start_in(netns: Option<&str>, address: &str, arguments: &str) -> Self {
+        let mut command = program_in(netns);
+        command.args(["sim", "--json", "--mqtt", &format!("mqtt://{address}")]).args(arguments.split(' '));
+        Self(command.stdout(Stdio::piped()).spawn().unwrap())
+    }
+
     /// Waits until they have published and everything is acknowledged; gives how many readings.
     pub fn finish(self) -> f64 {
         let output = self.0.wait_with_output().unwrap();

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::CliError;
 use crate::daemon::{Daemon, DaemonError};
 use crate::error::{ErrorKind, explain};
-use crate::status::logging;
+use crate::status::logging::{self, Logging};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -21,15 +21,20 @@ pub struct RunArgs {
 
 /// Runs `run` until SIGTERM, SIGINT or a failure.
 pub async fn run(args: RunArgs) -> Result<ExitCode, CliError> {
-    let loaded = super::config::load(args.config)?;
-    logging::init(&loaded.config.log).map_err(|error| CliError::configuration(explain(&error)))?;
+    let loaded = super::config::load(args.config.clone())?;
+    let logging = logging::init(&loaded.config.log).map_err(|error| CliError::configuration(explain(&error)))?;
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    tokio::spawn(outlive(listen(SignalKind::hangup())?));
+    // From here on it ends nothing: neither a closed terminal nor a reload that comes too early.
+    let mut hangup = listen(SignalKind::hangup())?;
+    tokio::spawn(logging.clone().tell_left_out());
     let daemon = Daemon::start(loaded.config).await.map_err(failed)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = daemon.failed() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = daemon.failed() => break,
+            Some(()) = hangup.recv() => reload(&daemon, &logging, args.config.clone()),
+        }
     }
     tokio::select! {
         outcome = daemon.stop() => outcome.map_err(failed)?,
@@ -39,10 +44,22 @@ pub async fn run(args: RunArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A terminal that is closed, or a habit of reloading by SIGHUP, must not end what keeps readings safe.
-async fn outlive(mut hangup: Signal) {
-    while hangup.recv().await.is_some() {
-        tracing::warn!("SIGHUP changes nothing: settings are read at the start; restart forebay to apply them");
+/// Reads the configuration again. What is wrong with it is told, and changes nothing.
+fn reload(daemon: &Daemon, logging: &Logging, file: Option<PathBuf>) {
+    let reloaded = super::config::load(file).and_then(|loaded| {
+        logging::filter(&loaded.config.log.level).map_err(CliError::because)?;
+        let level = loaded.config.log.level.clone();
+        let waiting = daemon.reload(loaded.config).map_err(CliError::because)?;
+        logging.set_level(&level).map_err(CliError::because)?;
+        Ok(waiting)
+    });
+    match reloaded.as_deref() {
+        Ok([]) => tracing::info!("the configuration is read again: routes, limits and the level of the log"),
+        Ok(waiting) => {
+            let waiting = waiting.join(", ");
+            tracing::warn!(waiting, "the configuration is read again; what changed in these sections waits for the next start");
+        }
+        Err(error) => tracing::error!(%error, "the configuration can't be read again; nothing is changed"),
     }
 }
 

@@ -173,8 +173,9 @@ fn engine(status: &Status) -> String {
 fn machine(status: &Status) -> String {
     let clock = if status.clock.synchronized { "clock synchronised" } else { "clock NOT synchronised" };
     let flash = &status.flash;
+    let daily = flash.bytes_per_day.map_or_else(String::new, |daily| format!(", {} a day", bytes(daily as u64)));
     format!(
-        "{} memory, {} written ({:.0} B a reading), {clock}",
+        "{} memory, {} written ({:.0} B a reading{daily}), {clock}",
         bytes(status.process.rss_bytes),
         bytes(flash.written_bytes),
         flash.bytes_per_reading

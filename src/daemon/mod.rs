@@ -10,6 +10,7 @@
 mod check;
 mod folder;
 mod gather;
+mod reload;
 mod rooms;
 
 use std::net::SocketAddr;
@@ -147,6 +148,18 @@ impl Daemon {
             uploader.flush().await.map_err(SegmentError::from)?;
         }
         Ok(())
+    }
+
+    /// Takes the routes, the limits and the commit settings of `config` while it runs; names the sections of which something
+    /// waits for the next start.
+    ///
+    /// # Errors
+    /// Something in it is wrong: nothing is changed.
+    pub fn reload(&self, config: Config) -> Result<Vec<&'static str>, DaemonError> {
+        if let Some(error) = check(&config).into_iter().next() {
+            return Err(error);
+        }
+        Ok(self.rooms.live.apply(config)?)
     }
 
     /// Returns when a critical task has failed.

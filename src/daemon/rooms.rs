@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::watch;
+
 use super::gather::States;
+use super::reload::Live;
 use super::{Addresses, DaemonError, folder};
 use crate::api::{self, Bound, Doors};
 use crate::clock::SharedClock;
-use crate::config::Config;
+use crate::config::{Config, Retention};
 use crate::engine::{Engine, EngineHandle, EngineState, Program};
 use crate::ingest::client::{Client, ClientState};
 use crate::ingest::decode::Decoder;
 use crate::ingest::files::Importer;
 use crate::ingest::http::Desk;
 use crate::ingest::listener::{Listener, ListenerState};
-use crate::ingest::{self, Intake, Latest, Parts, Pump, PumpState};
+use crate::ingest::{self, Intake, Latest, Parts, Pump, PumpState, Rules};
 use crate::ledger::{Ledger, LedgerError, Open};
 use crate::memory;
 use crate::retention::{self, Enforcer, RetentionState};
@@ -36,6 +39,8 @@ pub struct Rooms {
     pub uploader: Option<UploaderHandle>,
     /// What is bound.
     pub addresses: Addresses,
+    /// Where new settings go.
+    pub live: Live,
 }
 
 /// Opens everything and starts the tasks.
@@ -44,10 +49,12 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
     let decoder = Decoder::new(&config.route, &config.ingest)?;
     let upstream = config.upstream.as_ref().map(upload::open).transpose()?;
     let ground = Ground::open(&config, clock, tasks).await?;
-    let (intake, latest, pump) = ground.start_pump(decoder).await?;
+    let (rules, changing) = watch::channel(Rules { decoder: Arc::new(decoder), journal: config.journal.clone() });
+    let (limits, changes) = watch::channel(config.retention.clone());
+    let (intake, latest, pump) = ground.start_pump(changing).await?;
     let sealer = ground.start_sealer();
     let (uploader, link) = ground.start_uploader(upstream, &sealer);
-    let retention = ground.start_enforcer(&sealer);
+    let retention = ground.start_enforcer(&sealer, changes.clone());
     let (engine, engine_state) = ground.start_engine();
     let (listener, listener_state) = ground.bind_listener(&intake).await?;
     let (client, client_state) = ground.new_client(&intake)?;
@@ -92,7 +99,8 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
     ground.start_scrubber();
     ground.start_merger();
     ready.store(true, Ordering::Relaxed);
-    Ok(Rooms { ledger: ground.ledger, sources, sealer, uploader, addresses })
+    let live = Live::new(config.clone(), rules, limits, latest, Arc::clone(&sources));
+    Ok(Rooms { ledger: ground.ledger, sources, sealer, uploader, addresses, live })
 }
 
 /// What the rooms stand on: the settings, and the stores they share.
@@ -123,7 +131,7 @@ impl<'a> Ground<'a> {
         Ok(Self { config, tasks, clock, ledger, dir, sealed, space })
     }
 
-    async fn start_pump(&self, decoder: Decoder) -> Result<(Intake, Arc<Latest>, Arc<PumpState>), DaemonError> {
+    async fn start_pump(&self, rules: watch::Receiver<Rules>) -> Result<(Intake, Arc<Latest>, Arc<PumpState>), DaemonError> {
         let (ledger, config) = (self.ledger.clone(), self.config.clone());
         let (latest, once) = blocking("reading its journal", move || ingest::remember(&ledger.reader()?, &config)).await?;
         memory::give_back();
@@ -132,10 +140,9 @@ impl<'a> Ground<'a> {
         let parts = Parts {
             deliveries,
             ledger: self.ledger.clone(),
-            decoder: Arc::new(decoder),
+            rules,
             latest: Arc::clone(&latest),
             once,
-            settings: self.config.journal.clone(),
             clock: Arc::clone(&self.clock),
             space: self.space.clone(),
             state: Arc::clone(&state),
@@ -205,7 +212,7 @@ impl<'a> Ground<'a> {
     }
 
     /// It goes on as long as something is sealed, and hands over no shipment: the uploader may go on after it.
-    fn start_enforcer(&self, sealer: &SealerHandle) -> Arc<RetentionState> {
+    fn start_enforcer(&self, sealer: &SealerHandle, changes: watch::Receiver<Retention>) -> Arc<RetentionState> {
         let state = Arc::new(RetentionState::default());
         let enforcer = Enforcer::new(retention::Setup {
             ledger: self.ledger.clone(),
@@ -213,6 +220,7 @@ impl<'a> Ground<'a> {
             sealer: sealer.clone(),
             data_dir: self.config.gateway.data_dir.clone(),
             settings: self.config.retention.clone(),
+            changes,
             clock: Arc::clone(&self.clock),
             space: self.space.clone(),
             state: Arc::clone(&state),

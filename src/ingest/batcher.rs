@@ -86,6 +86,11 @@ impl Batcher {
         Self { decoder, latest, once }
     }
 
+    /// Decodes with `decoder` from the next delivery on.
+    pub fn decode_by(&mut self, decoder: Arc<Decoder>) {
+        self.decoder = decoder;
+    }
+
     /// Adds one delivery to `gathered`; what is rejected goes to `reject` too. Returns readings refused as too many series.
     pub fn add(
         &mut self,

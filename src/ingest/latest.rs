@@ -53,6 +53,12 @@ impl Latest {
         Self { table: Mutex::new(table) }
     }
 
+    /// New limits; series that are there stay.
+    pub fn limit(&self, limits: &config::Ingest) {
+        let mut table = self.table();
+        (table.max_series, table.max_new_per_hour) = (limits.max_series, limits.max_new_series_per_hour);
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -22,7 +22,7 @@ mod window;
 pub use delivery::{Admitted, Content, Delivery, Intake, IntakeError, Message, Outcome, Receipt, Rejection, Settled};
 pub use latest::{Latest, TooManySeries};
 pub use once::Once;
-pub use pump::{Parts, Pump};
+pub use pump::{Parts, Pump, Rules};
 pub use remember::remember;
 pub use state::PumpState;
 pub use window::Window;

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -34,20 +34,27 @@ const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// Deliveries taken from the channel at a time.
 const TAKEN_AT_ONCE: usize = 512;
 
+/// What the pump goes by.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What messages mean.
+    pub decoder: Arc<Decoder>,
+    /// When a batch is due.
+    pub journal: config::Journal,
+}
+
 /// What the pump works with.
 pub struct Parts {
     /// Its end of the intake.
     pub deliveries: mpsc::Receiver<Admitted>,
     /// Where batches go.
     pub ledger: Ledger,
-    /// What messages mean.
-    pub decoder: Arc<Decoder>,
+    /// What messages mean, and when a batch is due; both may change.
+    pub rules: watch::Receiver<Rules>,
     /// The series.
     pub latest: Arc<Latest>,
     /// Readings of routes that store once.
     pub once: Once,
-    /// When a batch is due.
-    pub settings: config::Journal,
     /// Wall time.
     pub clock: SharedClock,
     /// Where it says that the disk is full, and hears of room.
@@ -63,6 +70,7 @@ pub struct Pump {
     batcher: Batcher,
     latest: Arc<Latest>,
     quarantine: Quarantine,
+    rules: watch::Receiver<Rules>,
     settings: config::Journal,
     clock: SharedClock,
     space: Space,
@@ -72,9 +80,10 @@ pub struct Pump {
 impl Pump {
     /// A pump whose quarantine is below `data_dir`.
     pub fn new(parts: Parts, data_dir: &Path) -> Self {
-        let Parts { deliveries, ledger, decoder, latest, once, settings, clock, space, state } = parts;
+        let Parts { deliveries, ledger, mut rules, latest, once, clock, space, state } = parts;
+        let Rules { decoder, journal: settings } = rules.borrow_and_update().clone();
         let batcher = Batcher::new(decoder, Arc::clone(&latest), once);
-        Self { deliveries, ledger, batcher, latest, quarantine: Quarantine::new(data_dir), settings, clock, space, state }
+        Self { deliveries, ledger, batcher, latest, quarantine: Quarantine::new(data_dir), rules, settings, clock, space, state }
     }
 
     /// Runs until `stop`, then commits what is in the channel and ends.
@@ -138,7 +147,17 @@ impl Pump {
         finish(&mut underway).await
     }
 
+    /// New rules hold from the next message on.
+    fn take_rules(&mut self) {
+        if self.rules.has_changed().unwrap_or(false) {
+            let Rules { decoder, journal } = self.rules.borrow_and_update().clone();
+            self.batcher.decode_by(decoder);
+            self.settings = journal;
+        }
+    }
+
     fn add(&mut self, gathered: &mut Gathered, taken: &mut Vec<Admitted>) {
+        self.take_rules();
         let (arrived, source, now) = (self.clock.now(), self.clock.arrival_source(), Instant::now());
         self.state.note_arrival(arrived);
         self.state.note_taken(taken.len());

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +58,8 @@ pub struct Setup {
     pub data_dir: PathBuf,
     /// The limits.
     pub settings: config::Retention,
+    /// Where new ones come from.
+    pub changes: watch::Receiver<config::Retention>,
     /// For ages.
     pub clock: SharedClock,
     /// Where it says whether readings are taken.
@@ -135,12 +138,18 @@ impl Enforcer {
                 biased;
                 () = stop.cancelled() => {}
                 () = self.setup.space.full_reported() => self.meet_full(),
+                Ok(()) = self.setup.changes.changed() => self.take_limits(),
                 () = low => {}
                 () = hint => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
         Ok(())
+    }
+
+    fn take_limits(&mut self) {
+        self.setup.settings = self.setup.changes.borrow_and_update().clone();
+        self.limits = Limits::new(&self.setup.settings);
     }
 
     /// How long to wait for a hint.

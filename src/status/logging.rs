@@ -8,9 +8,11 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use super::quiet::Quiet;
 use crate::config::{Log, LogTarget};
 use crate::error::ErrorKind;
 
@@ -44,12 +46,38 @@ impl LogError {
     }
 }
 
+/// The log that runs.
+#[derive(Debug, Clone)]
+pub struct Logging {
+    filter: Handle<EnvFilter, Registry>,
+    quiet: Quiet,
+}
+
+impl Logging {
+    /// Lets through what `level` says from now on.
+    ///
+    /// # Errors
+    /// [`LogError::Level`].
+    pub fn set_level(&self, level: &str) -> Result<(), LogError> {
+        // It fails only when the log is gone, and then nobody hears of it.
+        let _ = self.filter.reload(filter(level)?);
+        Ok(())
+    }
+
+    /// Says now and then how many lines were left out because they came too fast. Never ends.
+    pub async fn tell_left_out(self) {
+        self.quiet.tell().await;
+    }
+}
+
 /// Begins logging for the whole process. `auto` takes the journal when stderr is connected to it.
 ///
 /// # Errors
 /// Settings that can't be followed; a second call.
-pub fn init(settings: &Log) -> Result<(), LogError> {
-    let registry = tracing_subscriber::registry().with(filter(&settings.level)?);
+pub fn init(settings: &Log) -> Result<Logging, LogError> {
+    let quiet = Quiet::default();
+    let (levels, filter) = reload::Layer::new(filter(&settings.level)?);
+    let registry = tracing_subscriber::registry().with(levels).with(quiet.clone());
     let begun = match journal(settings.target)? {
         Some(journal) => registry.with(JournalLayer(journal)).try_init(),
         None => {
@@ -58,7 +86,8 @@ pub fn init(settings: &Log) -> Result<(), LogError> {
             registry.with(lines).try_init()
         }
     };
-    begun.map_err(LogError::Again)
+    begun.map_err(LogError::Again)?;
+    Ok(Logging { filter, quiet })
 }
 
 /// What `log.level` lets through.

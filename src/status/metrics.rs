@@ -79,15 +79,7 @@ fn books(text: &mut Text, status: &Status) {
     let books = &status.books.books;
     text.counter("forebay_books_accepted_readings_total", "Readings committed by this instance.", books.accepted);
     text.family("forebay_books_readings", Kind::Gauge, "Readings of this instance, by where they are; their sum is accepted.");
-    let places = [
-        ("hot", books.hot),
-        ("sealed", books.sealed),
-        ("delivered", books.delivered),
-        ("thinned", books.thinned),
-        ("dropped", books.dropped),
-        ("damaged", books.damaged),
-    ];
-    for (place, readings) in places {
+    for (place, readings) in books.places() {
         text.sample("forebay_books_readings", &[("place", place)], readings);
     }
     text.gauge("forebay_books_kept_readings", "Readings on this machine that can be queried.", books.kept);
@@ -128,6 +120,8 @@ fn machine(text: &mut Text, status: &Status) {
         "Bytes the daemon caused to be written, since the start.",
         status.flash.written_bytes,
     );
+    text.gauge("forebay_flash_bytes_per_reading", "The same by readings committed.", status.flash.bytes_per_reading);
+    text.gauge_if("forebay_flash_bytes_per_day", "The same by days, at the rate since the start.", status.flash.bytes_per_day);
 }
 
 fn unix_seconds(moment: Timestamp) -> f64 {

@@ -14,6 +14,7 @@ pub mod metrics;
 mod now;
 mod page;
 mod pulse;
+mod quiet;
 mod report;
 pub mod systemd;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The report: reads the ledger once, asks the rooms once, and puts both together.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ impl StatusError {
 /// Everything a report is made of.
 pub struct Sources {
     gateway: String,
-    cap_bytes: u64,
+    cap_bytes: AtomicU64,
     started: Instant,
     ledger: Ledger,
     clock: SharedClock,
@@ -60,7 +61,7 @@ impl Sources {
         let started = Instant::now();
         Self {
             gateway: frame.gateway,
-            cap_bytes: frame.cap_bytes,
+            cap_bytes: AtomicU64::new(frame.cap_bytes),
             started,
             ledger,
             clock,
@@ -68,6 +69,11 @@ impl Sources {
             pulse: Mutex::new(PulseWatch::new(started)),
             now: Box::new(now),
         }
+    }
+
+    /// The cap has changed.
+    pub fn set_cap(&self, cap_bytes: u64) {
+        self.cap_bytes.store(cap_bytes, Ordering::Relaxed);
     }
 
     /// What the rooms hold in memory at this moment.
@@ -85,7 +91,7 @@ impl Sources {
             gateway: self.gateway.clone(),
             uptime: self.started.elapsed(),
             stalled,
-            cap_bytes: self.cap_bytes,
+            cap_bytes: self.cap_bytes.load(Ordering::Relaxed),
             disk_free_bytes: machine::disk_free_bytes(&self.data_dir),
             damaged_files: machine::damaged_files(&self.data_dir),
             rss_bytes: machine::rss_bytes(),
@@ -195,7 +201,7 @@ pub fn assemble(facts: &LedgerFacts, now: &Now, around: Surroundings) -> Status 
         engine: now.engine.clone(),
         clock: ClockPage { synchronized: around.clock_synchronized },
         process: ProcessPage { rss_bytes: around.rss_bytes },
-        flash: flash_page(around.written_bytes, now.ingest.committed_since_start),
+        flash: flash_page(&around, now.ingest.committed_since_start),
         listeners: now.listeners.clone(),
         gateway: around.gateway,
     }
@@ -269,7 +275,14 @@ fn drain_eta(facts: &LedgerFacts, now: &Now) -> Option<f64> {
     (online && rate > 0.0).then(|| waiting as f64 / rate)
 }
 
-fn flash_page(written_bytes: u64, committed: u64) -> FlashPage {
+/// Less time tells nothing of a day.
+const DAY_TOLD_AFTER: Duration = Duration::from_secs(600);
+
+const DAY_S: f64 = 86_400.0;
+
+fn flash_page(around: &Surroundings, committed: u64) -> FlashPage {
+    let Surroundings { written_bytes, uptime, .. } = *around;
     let bytes_per_reading = if committed == 0 { 0.0 } else { written_bytes as f64 / committed as f64 };
-    FlashPage { written_bytes, bytes_per_reading }
+    let bytes_per_day = (uptime >= DAY_TOLD_AFTER).then(|| written_bytes as f64 / uptime.as_secs_f64() * DAY_S);
+    FlashPage { written_bytes, bytes_per_reading, bytes_per_day }
 }

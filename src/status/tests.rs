@@ -116,6 +116,14 @@ fn the_time_to_drain_is_known_only_while_something_moves() {
 }
 
 #[test]
+fn what_is_written_a_day_is_told_when_there_is_something_to_tell_it_by() {
+    let (facts, now, mut around) = example();
+    assert_eq!(assemble(&facts, &now, around.clone()).flash.bytes_per_day, None);
+    around.uptime = Duration::from_secs(43_200);
+    assert_eq!(assemble(&facts, &now, around).flash.bytes_per_day, Some(100_000.0));
+}
+
+#[test]
 fn the_line_for_systemd_names_the_first_reason() {
     let (facts, mut now, around) = example();
     assert_eq!(systemd::line(&assemble(&facts, &now, around.clone())), "ok: 1000 readings (12.5/s), 500 not delivered, link online");

@@ -76,6 +76,7 @@ impl Rig {
             dir: dir.clone(),
             sealer: sealer.clone(),
             data_dir: data.path().to_owned(),
+            changes: tokio::sync::watch::channel(settings.clone()).1,
             settings,
             clock: shared,
             space: space.clone(),
