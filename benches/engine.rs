@@ -119,7 +119,7 @@ fn memory(name: &str, settings: &str, seconds: u32) {
         assert_eq!(ask(&daemon, SMALL_QUERY), 200);
         let status = daemon.status();
         let resident = [&status["process"]["rss_bytes"], &status["engine"]["rss_bytes"]].map(number);
-        let both = proportional(daemon.pid()) + child_of(daemon.pid()).map_or(0.0, proportional);
+        let both = proportional(daemon.pid()) + proportional(child_of(daemon.pid()).unwrap());
         for (most, now) in most.iter_mut().zip([resident[0], resident[1], both]) {
             *most = most.max(now);
         }
@@ -160,7 +160,9 @@ fn proportional(pid: u32) -> f64 {
     line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or_default() * 1024.0
 }
 
-/// The engine of a daemon.
+/// The engine of a daemon: its only child, of whichever thread.
 fn child_of(pid: u32) -> Option<u32> {
-    fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?.split_whitespace().next()?.parse().ok()
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let mut children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    children.find_map(|children| children.split_whitespace().next()?.parse().ok())
 }
