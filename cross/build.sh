@@ -36,8 +36,8 @@ install_packages() { as_root apt-get update -qq; as_root env DEBIAN_FRONTEND=non
 prepare_plain() {
   local wanted=()
   command -v "$gnu-g++" >/dev/null || wanted+=("g++-$gnu")
-  if ! [ -d "$(rustc --print sysroot)/lib/rustlib/$triple" ]; then
-    if command -v rustup >/dev/null && rustup target add "$triple" 2>/dev/null; then :; else
+  if ! [ -d "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/$triple" ]; then
+    if [ -z "${RUSTC:-}" ] && command -v rustup >/dev/null && rustup target add "$triple" 2>/dev/null; then :; else
       dpkg --print-foreign-architectures | grep -qx "$machine" || as_root dpkg --add-architecture "$machine"
       dpkg -s "libstd-rust-web-dev:$machine" >/dev/null 2>&1 || wanted+=(rustc-web libstd-rust-web-dev "libstd-rust-web-dev:$machine")
       export RUSTC=/usr/bin/rustc
@@ -68,6 +68,7 @@ fi
 
 # Pages and completions are the same for every processor, and are written on this one.
 cargo run --quiet --no-default-features --example pages -- "$built/pages"
+gzip --best --no-name --force "$built/pages/man1/"*.1
 
 command -v cargo-deb >/dev/null || cargo install --locked cargo-deb
 cargo deb --no-build --profile "$profile" "${target[@]}" "${variant[@]}" --output "$target_dir/debian/"

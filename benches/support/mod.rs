@@ -130,6 +130,12 @@ impl Daemon {
         self.command(&["flush"]);
     }
 
+    /// Hands in JSON lines by HTTP; returns when they are durable.
+    pub fn hand_in(&self, lines: &str) {
+        let (status, answer) = self.post("/api/v1/readings", "application/x-ndjson", lines);
+        assert!(status == 200, "the readings were not taken: {answer}");
+    }
+
     /// Starts senders: `arguments` are those of `forebay sim`.
     pub fn send(&self, arguments: &str) -> Senders {
         Senders::start_in(self.netns.as_deref(), text(&self.status()["listeners"]["mqtt"][0]), arguments)
