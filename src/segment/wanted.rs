@@ -144,7 +144,7 @@ mod tests {
             (None, None, everything.clone(), ROWS),
             (Some("b"), None, everything.clone(), 125_000),
             (Some("b"), Some("u"), everything.clone(), 85_000),
-            (Some("c"), Some("t"), middle.clone(), 45_000),
+            (Some("c"), Some("t"), middle.clone(), 62_000),
             (None, None, last..Timestamp(i64::MAX), 140_000),
             (Some("d"), None, everything, 0),
             (Some("a"), None, Timestamp(0)..first, 0),
