@@ -48,7 +48,7 @@ fn main() {
     write_parquet(&file, count);
     let gateway = scratch.path().join("gateway");
     fs::create_dir(&gateway).unwrap();
-    let daemon = Daemon::start_with_engine(&gateway);
+    let daemon = Daemon::start_with_engine(&gateway, "");
     let imported = time_of(|| daemon.import(&file));
     let sealed = time_of(|| daemon.flush()) + imported;
     let segments = segments(&gateway);
@@ -271,7 +271,7 @@ fn recover(daemon: Daemon, gateway: &Path, count: usize) -> f64 {
     for name in ["forebay.db", "forebay.db-wal", "forebay.db-shm"] {
         let _ = fs::remove_file(gateway.join("data").join(name));
     }
-    let daemon = Daemon::start_with_engine(gateway);
+    let daemon = Daemon::start_with_engine(gateway, "");
     assert_eq!(number(&daemon.status()["books"]["kept"]) as usize, count);
     let ready = daemon.ready_after.as_secs_f64() * 1e3;
     daemon.stop();

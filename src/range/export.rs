@@ -14,9 +14,10 @@ use arrow::compute::{and, filter_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::error::ArrowError;
 
+use super::moment::Pinned;
 use super::{RangeError, Ranges};
 use crate::ledger::{JournalEntry, Reader};
-use crate::model::{FileKind, Segment, Timestamp, columns};
+use crate::model::{Timestamp, columns};
 use crate::segment::{self, Pin, SegmentReader, Wanted};
 
 /// Most bytes of the journal that an export holds: some 700,000 readings.
@@ -42,18 +43,9 @@ impl Ranges {
     /// # Errors
     /// The ledger can't be read; too much is hot.
     pub fn export(&self, selection: Selection) -> Result<Export, RangeError> {
-        let mut reader = self.ledger.reader()?;
-        // What goes wrong with the journal is no fault of the ledger: it is carried out of the snapshot beside its result.
-        let mut hot = Ok(VecDeque::new());
-        let mut segments = reader.snapshot(|reader| {
-            hot = journal(reader);
-            let all = reader.segments()?.into_iter().filter(|segment| segment.name.kind == FileKind::Readings);
-            let wanted = all.filter(|segment| segment.max_time >= selection.times.start && segment.min_time < selection.times.end);
-            Ok(wanted.map(|segment| (self.segments.pin(std::slice::from_ref(&segment.name)), segment)).collect::<Vec<_>>())
-        })?;
-        segments.sort_by_key(|(_, segment)| (segment.min_time, segment.first_seq));
-        let segments = segments.into_iter().map(|(pin, segment)| (self.segments.path(&segment.name), pin, segment)).collect();
-        Ok(Export { selection, segments, hot: hot?, open: None, incomplete: false })
+        let (hot, mut segments) = self.moment(&selection.times, journal)?;
+        segments.sort_by_key(|pinned| (pinned.segment.min_time, pinned.segment.first_seq));
+        Ok(Export { selection, segments: segments.into(), hot: hot?, open: None, incomplete: false })
     }
 }
 
@@ -75,7 +67,7 @@ fn journal(reader: &Reader) -> Result<VecDeque<JournalEntry>, RangeError> {
 /// An export under way: an iterator of batches of `columns::reading_schema`. Blocking. What can't be read is left out.
 pub struct Export {
     selection: Selection,
-    segments: VecDeque<(std::path::PathBuf, Pin, Segment)>,
+    segments: VecDeque<Pinned>,
     hot: VecDeque<JournalEntry>,
     /// The segment that is being read.
     open: Option<(SegmentReader, Pin)>,
@@ -104,8 +96,9 @@ impl Export {
                 }
                 Some(None) => self.open = None,
                 None => {
-                    let (path, pin, segment) = self.segments.pop_front()?;
-                    let wanted = Wanted { sensor: self.selection.sensor.as_deref(), times: self.selection.times.clone() };
+                    let Pinned { segment, path, pin } = self.segments.pop_front()?;
+                    let Selection { sensor, metric, times } = &self.selection;
+                    let wanted = Wanted { sensor: sensor.as_deref(), metric: metric.as_deref(), times: times.clone() };
                     match segment::read_where(&path, &wanted) {
                         Ok(reader) => self.open = Some((reader, pin)),
                         Err(error) => self.leave_out(&segment.name, &error),

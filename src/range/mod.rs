@@ -9,6 +9,7 @@
 
 mod bucket;
 mod export;
+mod moment;
 mod scan;
 mod take;
 #[cfg(test)]
@@ -149,6 +150,6 @@ impl Ranges {
     }
 
     fn scan(&self, question: &Question, take: &mut impl Take) -> Result<bool, RangeError> {
-        Scan { ledger: &self.ledger, segments: &self.segments, question, end: Instant::now() + TIME_LIMIT, incomplete: false }.run(take)
+        Scan { ranges: self, question, end: Instant::now() + TIME_LIMIT, incomplete: false }.run(take)
     }
 }

@@ -5,21 +5,18 @@ use std::time::Instant;
 use arrow::array::{Array as _, Float64Array, Int16Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::error::ArrowError;
 
+use super::moment::Pinned;
 use super::take::{Row, Take};
-use super::{Question, RangeError};
-use crate::ledger::{Ledger, LedgerError, Reader};
-use crate::model::{FileKind, TimeSource, Timestamp, columns};
-use crate::segment::{self, Pin, SegmentDir, Wanted};
+use super::{Question, RangeError, Ranges};
+use crate::ledger::Reader;
+use crate::model::{TimeSource, Timestamp, columns};
+use crate::segment::{self, Wanted};
 
 /// Hot readings decoded at a time.
 const HOT_AT_ONCE: u64 = 50_000;
 
-/// Lists of segments that are taken until all of one are there.
-const TRIES: u32 = 3;
-
 pub(super) struct Scan<'s> {
-    pub(super) ledger: &'s Ledger,
-    pub(super) segments: &'s SegmentDir,
+    pub(super) ranges: &'s Ranges,
     pub(super) question: &'s Question,
     pub(super) end: Instant,
     pub(super) incomplete: bool,
@@ -28,28 +25,12 @@ pub(super) struct Scan<'s> {
 impl Scan<'_> {
     /// Hands every row to `take`; answers whether something could not be read.
     pub(super) fn run(mut self, take: &mut impl Take) -> Result<bool, RangeError> {
-        let mut reader = self.ledger.reader()?;
-        // A row that `take` refuses is no fault of the ledger: it is carried out of the snapshot beside its result.
-        let (mut refused, mut tries) = (Ok(()), TRIES);
-        let pinned = loop {
-            tries -= 1;
-            let pinned = reader.snapshot(|reader| {
-                let pinned = self.pin(reader)?;
-                // What is not there was merged or evicted between the list and the pin: the next list is without it.
-                if tries > 0 && pinned.iter().any(|(path, _)| !path.exists()) {
-                    return Ok(None);
-                }
-                refused = self.hot(reader, take);
-                Ok(Some(pinned))
-            })?;
-            if let Some(pinned) = pinned {
-                break pinned;
-            }
-        };
-        refused?;
-        for (name, pin) in pinned {
+        let (ranges, times) = (self.ranges, self.question.from..self.question.to);
+        let (hot, pinned) = ranges.moment(&times, |reader| self.hot(reader, take))?;
+        hot?;
+        for Pinned { path, pin, .. } in pinned {
             self.in_time()?;
-            self.segment(&name, take)?;
+            self.segment(&path, take)?;
             drop(pin);
         }
         Ok(self.incomplete)
@@ -82,18 +63,9 @@ impl Scan<'_> {
         }
     }
 
-    /// The segments whose times overlap the range, kept from being removed.
-    fn pin(&self, reader: &Reader) -> Result<Vec<(std::path::PathBuf, Pin)>, LedgerError> {
-        let Question { from, to, .. } = *self.question;
-        let segments = reader.segments()?.into_iter().filter(|segment| segment.name.kind == FileKind::Readings);
-        let overlapping = segments.filter(|segment| segment.max_time >= from && segment.min_time < to);
-        let pin = |segment: crate::model::Segment| (self.segments.path(&segment.name), self.segments.pin(&[segment.name]));
-        Ok(overlapping.map(pin).collect())
-    }
-
     fn segment(&mut self, path: &std::path::Path, take: &mut impl Take) -> Result<(), RangeError> {
-        let Question { sensor, from, to, .. } = self.question;
-        let batches = match segment::read_where(path, &Wanted { sensor: Some(sensor), times: *from..*to }) {
+        let Question { sensor, metric, from, to } = self.question;
+        let batches = match segment::read_where(path, &Wanted { sensor: Some(sensor), metric: Some(metric), times: *from..*to }) {
             Ok(batches) => batches,
             Err(error) => {
                 self.leave_out("a segment", &error);

@@ -206,6 +206,9 @@ async fn a_merge_neither_hides_nor_doubles_a_reading() {
         while !merged.is_cancelled() || answers < 10 {
             let found = ranges.readings(&question(0, i64::from(i32::MAX)), MAX_ROWS).unwrap();
             assert_eq!((found.readings.len(), found.incomplete), (expected, false));
+            let mut export = ranges.export(everything()).unwrap();
+            let rows: usize = export.by_ref().map(|batch| batch.num_rows()).sum();
+            assert_eq!((rows, export.is_incomplete()), (CUTS as usize * 30, false));
             answers += 1;
         }
     });

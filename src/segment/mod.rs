@@ -36,6 +36,7 @@ mod state;
 mod table;
 mod verified;
 mod verify;
+mod wanted;
 mod writer;
 
 #[cfg(test)]
@@ -47,7 +48,7 @@ pub use inspect::{Inspected, SeqRange, inspect_bytes, inspect_file};
 pub use layout::{Origin, records_schema};
 pub use merger::{Merged, Merger, MergerSetup};
 pub use policy::Demand;
-pub use read::{SegmentReader, Wanted, read, read_foreign, read_where};
+pub use read::{SegmentReader, read, read_foreign, read_where};
 pub use recovery::{Recovered, recover};
 pub use scrubber::{Scrubber, condemn};
 pub use sealer::{Sealer, SealerHandle};
@@ -55,4 +56,5 @@ pub use state::SealerState;
 pub use table::TableWriter;
 pub use verified::Verified;
 pub use verify::digest_file;
+pub use wanted::Wanted;
 pub use writer::{ReadingsWriter, Written, write_readings};

@@ -1,7 +1,6 @@
 //! Parquet to Arrow: the way by which other rooms read segments, and the files of others.
 
 use std::fs::File;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,14 +8,14 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
-use parquet::file::statistics::Statistics;
+use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData};
 
 use super::encoding::ValueEncoding;
 use super::error::SegmentError;
 use super::layout::text_column;
+use super::wanted::Wanted;
 use super::writer::CHUNK_ROWS;
-use crate::model::{FileKind, Timestamp};
+use crate::model::FileKind;
 
 /// The rows of a file, batch by batch, in the file's order. Blocking.
 pub struct SegmentReader {
@@ -89,26 +88,16 @@ pub fn read(path: &Path) -> Result<SegmentReader, SegmentError> {
 
 /// As [`read`], in batches of `rows`.
 pub(super) fn read_by(path: &Path, rows: usize) -> Result<SegmentReader, SegmentError> {
-    SegmentReader::new(path, open(path)?, rows)
+    SegmentReader::new(path, open(path, ArrowReaderOptions::new())?, rows)
 }
 
-/// Which readings of a segment are asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted<'a> {
-    /// Of this sensor; `None`: of all.
-    pub sensor: Option<&'a str>,
-    /// Of these times.
-    pub times: Range<Timestamp>,
-}
-
-/// As [`read`], without the row groups that can hold nothing of `wanted`. The others come whole.
+/// As [`read`], without the row groups and pages that can hold nothing of `wanted`. The others come whole.
 ///
 /// # Errors
 /// As [`read`].
 pub fn read_where(path: &Path, wanted: &Wanted<'_>) -> Result<SegmentReader, SegmentError> {
-    let builder = open(path)?;
-    let groups = groups_of(builder.metadata(), wanted);
-    SegmentReader::new(path, builder.with_row_groups(groups), CHUNK_ROWS)
+    let with_pages = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+    SegmentReader::new(path, wanted.narrow(open(path, with_pages)?), CHUNK_ROWS)
 }
 
 /// Opens the Parquet file of someone else, in batches of at most `rows` rows. Columns of `words` come as dictionaries, if
@@ -133,27 +122,7 @@ pub fn read_foreign(path: &Path, file: File, words: &[&str], rows: usize) -> Res
     SegmentReader::new(path, ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata), rows)
 }
 
-fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, SegmentError> {
+fn open(path: &Path, options: ArrowReaderOptions) -> Result<ParquetRecordBatchReaderBuilder<File>, SegmentError> {
     let file = File::open(path).map_err(|error| SegmentError::io("open", path, &error))?;
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| SegmentError::parquet("read", path, error))
-}
-
-/// The row groups that may hold something of `wanted`.
-fn groups_of(metadata: &ParquetMetaData, wanted: &Wanted<'_>) -> Vec<usize> {
-    let groups = metadata.row_groups().iter().enumerate();
-    groups.filter(|(_, group)| may_hold(group, wanted)).map(|(place, _)| place).collect()
-}
-
-/// Where a group has no statistics it may hold anything.
-fn may_hold(group: &RowGroupMetaData, wanted: &Wanted<'_>) -> bool {
-    let statistics = |name: &str| group.columns().iter().find(|column| column.column_path().string() == name)?.statistics();
-    let times = match statistics("time") {
-        Some(Statistics::Int64(times)) => times.min_opt().zip(times.max_opt()),
-        _ => None,
-    };
-    let in_time = times.is_none_or(|(min, max)| *min < wanted.times.end.0 && *max >= wanted.times.start.0);
-    let sensors = statistics("sensor").and_then(|sensors| sensors.min_bytes_opt().zip(sensors.max_bytes_opt()));
-    // Bounds that were cut short are still bounds.
-    let of_sensor = wanted.sensor.zip(sensors).is_none_or(|(sensor, (min, max))| (min..=max).contains(&sensor.as_bytes()));
-    in_time && of_sensor
+    ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(|error| SegmentError::parquet("read", path, error))
 }
