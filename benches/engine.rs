@@ -3,7 +3,12 @@
 //! `cargo bench --bench engine`. 1,000 readings a second come in, ten to a request, and each second a small query asks for the
 //! last minute. `FOREBAY_BENCH_SECONDS` is another time for each part.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::indexing_slicing, reason = "a benchmark stops at the first surprise and prints its result")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a benchmark stops at the first surprise and prints its result"
+)]
 
 mod support;
 

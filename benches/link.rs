@@ -9,7 +9,12 @@
 //! `sent` is the daemon's own count of bodies handed to the line, also those in vain; `wire` counts frames as they left the
 //! interface, with what HTTP, TCP, IP and ARP add, repeat and ask while there is no way. Both are beside the bytes stored.
 
-#![expect(clippy::print_stdout, clippy::indexing_slicing, reason = "a benchmark stops at the first surprise and prints its result")]
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark stops at the first surprise and prints its result"
+)]
 
 mod support;
 
@@ -20,12 +25,14 @@ use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 use support::network::{Cut, FAR_ADDRESS, Fault, Network, in_namespace};
 use support::{Daemon, is_complete, number, scratch};
 
-/// A quarter of a million readings, sealed while there is no way.
-const BACKLOG: &str = "--sensors 10 --rate 100 --readings 50 --window 100 --for 5s";
+/// Requests sealed while there is no way, and readings in each, which no compression makes much smaller than eight bytes.
+const BACKLOG: (usize, usize) = (14, 5000);
 
 /// Then readings go on coming for so long, and so many of them may wait for their turn at any time.
 const LIVE: Duration = Duration::from_secs(130);
@@ -82,7 +89,8 @@ fn main() {
         "link", "stored B", "backlog s", "ratio", "rest s", "sent ratio", "wire ratio", "newest after a return s"
     );
     let mut unimpaired: Option<Duration> = None;
-    for scenario in SCENARIOS.iter().filter(|scenario| wanted.is_empty() || wanted.iter().any(|word| scenario.name.contains(word.as_str()))) {
+    for scenario in SCENARIOS.iter().filter(|scenario| wanted.is_empty() || wanted.iter().any(|word| scenario.name.contains(word.as_str())))
+    {
         let found = measure(scenario);
         if scenario.fault == Fault::None {
             unimpaired = Some(found.backlog);
@@ -110,7 +118,11 @@ fn measure(scenario: &Scenario) -> Figures {
     network.set(Cut::NearEnd, false);
     let segments = "[segment]\nseal_interval = \"10s\"\nseal_readings = 20000\n";
     let daemon = Daemon::start_in(&network.near, folder.path(), &format!("{segments}{}", upstream.settings));
-    daemon.send(BACKLOG).finish();
+    let mut random = SmallRng::seed_from_u64(7);
+    for _ in 0..BACKLOG.0 {
+        let reading = |place| format!("{{\"sensor\":\"s{}\",\"metric\":\"noise\",\"value\":{}}}\n", place % 10, random.random::<f64>());
+        daemon.hand_in(&(0..BACKLOG.1).map(reading).collect::<String>());
+    }
     wait_for(&daemon, "the backlog to be sealed", |status| number(&status["books"]["hot"]) == 0.0);
     let begun = Instant::now();
     network.set(Cut::NearEnd, true);

@@ -230,7 +230,9 @@ fn queries(folder: &Path, size: Size) -> Vec<(&'static str, f64)> {
     });
     let measured = measured.collect();
     let status = daemon.status();
-    println!("the engine: {}", status["engine"]);
+    let engine = |field: &str| status.pointer(&format!("/engine/{field}")).map_or(0.0, support::number);
+    let (segments, resident) = (engine("segments"), engine("rss_bytes") / f64::from(1 << 20));
+    println!("the engine holds {segments} segments in {resident:.0} MiB; it was started again {} times", engine("restarts"));
     daemon.stop();
     measured
 }

@@ -7,7 +7,9 @@
 )]
 
 pub mod network;
+pub mod peers;
 pub mod rows;
+pub mod shape;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -112,9 +114,26 @@ impl Daemon {
         String::from_utf8(self.command(&["query", sql, "--format", "csv"])).unwrap()
     }
 
+    /// Its door.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Imports `file`; returns when all of it is durable.
+    pub fn import(&self, file: &Path) {
+        let outcome: Value = serde_json::from_slice(&self.command(&["import", "--json", file.to_str().unwrap()])).unwrap();
+        assert!(number(&outcome[0]["rows"]) > 0.0, "{outcome}");
+    }
+
     /// Seals everything, and delivers it if there is a way.
     pub fn flush(&self) {
         self.command(&["flush"]);
+    }
+
+    /// Hands in JSON lines by HTTP; returns when they are durable.
+    pub fn hand_in(&self, lines: &str) {
+        let (status, answer) = self.post("/api/v1/readings", "application/x-ndjson", lines);
+        assert!(status == 200, "the readings were not taken: {answer}");
     }
 
     /// Starts senders: `arguments` are those of `forebay sim`.

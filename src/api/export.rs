@@ -1,5 +1,6 @@
 //! `GET /api/v1/export`: all readings of a selection as an Arrow stream, without the engine.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream::unfold;
 use http_body_util::StreamBody;
@@ -16,11 +17,13 @@ use hyper::body::Frame;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use utoipa::openapi::{RefOr, Response as Described};
+use utoipa::{IntoParams, IntoResponses};
 
-use super::Hall;
-use super::params::{Params, time};
+use super::params::{self, Moment, Params};
 use super::query::INCOMPLETE;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, described};
+use super::{Hall, body, reads};
 use crate::model::{Timestamp, columns};
 use crate::range::{Export, Ranges, Selection};
 
@@ -30,20 +33,49 @@ const PIECES: usize = 2;
 /// How long a client may take nothing before its export ends: what it reads is kept from being evicted.
 const STALL_TIME: Duration = Duration::from_secs(60);
 
-#[derive(Deserialize)]
+/// Which readings.
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Asked {
+    /// Only this sensor's.
+    #[param(value_type = Option<String>)]
     sensor: Option<Arc<str>>,
+    /// Only this metric's.
+    #[param(value_type = Option<String>)]
     metric: Option<Arc<str>>,
-    from: Option<String>,
-    to: Option<String>,
+    /// The first moment that counts.
+    #[param(inline)]
+    from: Option<Moment>,
+    /// The first moment that does not; after `from`.
+    #[param(inline)]
+    to: Option<Moment>,
+}
+
+/// Why there is no export now, for the description.
+struct Refused;
+
+impl IntoResponses for Refused {
+    fn responses() -> BTreeMap<String, RefOr<Described>> {
+        described([(StatusCode::TOO_MANY_REQUESTS, "Other exports are under way")])
+    }
 }
 
 type Piece = io::Result<Frame<Bytes>>;
 
+/// All readings of a selection: segments by their oldest time, then what is not sealed yet; without the engine.
+///
+/// Where a segment can't be read, the trailer `forebay-incomplete` says so at the end, or the answer ends early if the
+/// request has no `TE: trailers`.
+#[utoipa::path(get, path = "/api/v1/export", params(Asked), responses(
+    (status = OK, body = inline(body::Binary), content_type = "application/vnd.apache.arrow.stream", description = "Their columns"),
+    params::Refused,
+    reads::Refused,
+    Refused,
+))]
 pub(super) async fn export(State(hall): State<Arc<Hall>>, headers: HeaderMap, Params(asked): Params<Asked>) -> Result<Response, Refusal> {
-    let (from, to) = (time("from", asked.from.as_deref())?, time("to", asked.to.as_deref())?);
-    let times = from.unwrap_or(Timestamp(i64::MIN))..to.unwrap_or(Timestamp(i64::MAX));
+    let moment = |asked: Option<Moment>, otherwise| asked.map_or(Timestamp(otherwise), |Moment(time)| time);
+    let times = moment(asked.from, i64::MIN)..moment(asked.to, i64::MAX);
     if times.is_empty() {
         return Err(Refusal::invalid("the range is empty: from is not before to", "from is inclusive, to is exclusive"));
     }

@@ -8,9 +8,10 @@ use axum::body::Body;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::refusal::Refusal;
-use super::{Hall, body};
+use super::{Hall, body, reads};
 use crate::config::Period;
 use crate::error::ErrorKind;
 use crate::ledger::Reader;
@@ -31,15 +32,15 @@ const MAX_WAIT: Duration = Duration::from_secs(600);
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long to wait.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FlushRequest {
-    /// For example `30s`.
+    /// At most 10 minutes; without it 30 seconds.
     pub wait: Option<Period>,
 }
 
 /// What became of everything that was accepted when the request came.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FlushAnswer {
     /// Whether all of it is delivered.
     pub delivered: bool,
@@ -53,6 +54,12 @@ pub struct FlushAnswer {
     pub last_error: Option<String>,
 }
 
+/// Seals and uploads now, and waits until all is delivered or the time is over.
+#[utoipa::path(post, path = "/api/v1/flush", request_body = FlushRequest, responses(
+    (status = OK, body = FlushAnswer, description = "What became of everything accepted before"),
+    body::Refused,
+    reads::Refused,
+))]
 pub(super) async fn flush(State(hall): State<Arc<Hall>>, body: Body) -> Result<Json<FlushAnswer>, Refusal> {
     let request: FlushRequest = body::json(body, MAX_BODY_BYTES, "send {\"wait\": \"30s\"}").await?;
     let wait = request.wait.map_or(USUAL_WAIT, |Period(wait)| wait).min(MAX_WAIT);

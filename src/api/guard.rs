@@ -1,17 +1,19 @@
 //! Who may come in by TCP: the Host header (against rebound names), the token, the content type of writes (against
 //! forms on other people's pages). The Unix socket is guarded by its permissions alone.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use utoipa::openapi::{RefOr, Response as Described};
 
 use super::error::ApiError;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, described};
 use crate::error::explain;
 use crate::model::Digest;
 use crate::secrets::{self, SecretError};
@@ -50,12 +52,14 @@ pub(super) struct Guard {
     bound: IpAddr,
     host_name: String,
     token: Option<Token>,
+    /// The paths that take writes. Elsewhere a write is told that there is no such thing, whatever its type.
+    writes: BTreeSet<String>,
 }
 
 impl Guard {
-    pub(super) fn new(bound: IpAddr, token: Option<Token>) -> Self {
+    pub(super) fn new(bound: IpAddr, token: Option<Token>, writes: BTreeSet<String>) -> Self {
         let host_name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
-        Self { bound, host_name, token }
+        Self { bound, host_name, token, writes }
     }
 
     /// `host` as in a Host header: a name or an address, with or without a port.
@@ -70,7 +74,7 @@ impl Guard {
         }
     }
 
-    fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+    fn check(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
         let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let host = text(header::HOST).unwrap_or_default();
         if !self.knows(host) {
@@ -86,12 +90,24 @@ impl Guard {
                 return Err(Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", "the token is missing or wrong", hint));
             }
         }
-        if *method == Method::POST && !text(header::CONTENT_TYPE).is_some_and(is_own_type) {
+        if *method == Method::POST && self.writes.contains(path) && !text(header::CONTENT_TYPE).is_some_and(is_own_type) {
             let hint = "send \"Content-Type: application/json\" (or application/x-ndjson for JSON lines)";
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", "a write needs a content type of its own", hint));
         }
         Ok(())
     }
+}
+
+/// What a guard refuses, for the description; more of a request that writes.
+pub(super) fn refused(writes: bool) -> BTreeMap<String, RefOr<Described>> {
+    let mut refused = described([
+        (StatusCode::UNAUTHORIZED, "The token is missing or wrong"),
+        (StatusCode::FORBIDDEN, "The Host header is not this gateway"),
+    ]);
+    if writes {
+        refused.extend(described([(StatusCode::UNSUPPORTED_MEDIA_TYPE, "A write needs a content type of its own")]));
+    }
+    refused
 }
 
 fn without_port(host: &str) -> &str {
@@ -111,7 +127,8 @@ fn is_own_type(value: &str) -> bool {
 
 /// The middleware of a TCP door.
 pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Result<Response, Refusal> {
-    guard.check(request.method(), request.headers())?;
+    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    guard.check(request.method(), path, request.headers())?;
     Ok(next.run(request).await)
 }
 
@@ -120,7 +137,7 @@ mod tests {
     use super::*;
 
     fn guard_on(address: &str) -> Guard {
-        Guard { bound: address.parse().unwrap(), host_name: "gw-1".to_owned(), token: None }
+        Guard { bound: address.parse().unwrap(), host_name: "gw-1".to_owned(), token: None, writes: BTreeSet::new() }
     }
 
     #[test]

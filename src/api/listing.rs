@@ -6,51 +6,69 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::Hall;
-use super::params::{Params, limit};
+use super::params::{self, Limit, Params};
 use super::refusal::Refusal;
+use super::{Hall, reads};
 use crate::model::{CutState, LossStatus, Segment, SeriesSummary, StoredRecord, Timestamp};
 
 /// Which series.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Which {
+    /// Only this sensor's.
     sensor: Option<String>,
+    /// Only this metric's.
     metric: Option<String>,
 }
 
+/// No parameters.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
-#[derive(Serialize)]
-pub(super) struct Series {
+#[derive(Serialize, ToSchema)]
+pub(super) struct AllSeries {
+    /// In the order of sensor and metric.
     series: Vec<SeriesSummary>,
 }
 
 /// All series.
-pub(super) async fn series(State(hall): State<Arc<Hall>>, _: Params<Nothing>) -> Json<Series> {
-    Json(Series { series: hall.rooms.latest.series() })
+#[utoipa::path(get, path = "/api/v1/series", responses((status = OK, body = AllSeries, description = "Of all times"), params::Refused))]
+pub(super) async fn series(State(hall): State<Arc<Hall>>, _: Params<Nothing>) -> Json<AllSeries> {
+    Json(AllSeries { series: hall.rooms.latest.series() })
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Latest {
+    /// In the order of sensor and metric.
     latest: Vec<Newest>,
 }
 
 /// The newest reading of a series.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Newest {
+    /// Who measured.
     sensor: Arc<str>,
+    /// What was measured.
     metric: Arc<str>,
+    /// The latest unit seen.
     unit: Option<Arc<str>>,
+    /// When it was measured.
     time: Option<Timestamp>,
+    /// Its value.
     value: Option<f64>,
+    /// Its state or text.
     text: Option<Arc<str>>,
 }
 
 /// The newest reading of each series that matches.
+#[utoipa::path(get, path = "/api/v1/latest", params(Which), responses(
+    (status = OK, body = Latest, description = "From memory"),
+    params::Refused,
+))]
 pub(super) async fn latest(State(hall): State<Arc<Hall>>, Params(which): Params<Which>) -> Json<Latest> {
     let found = hall.rooms.latest.latest(which.sensor.as_deref(), which.metric.as_deref());
     let newest = |series: SeriesSummary| Newest {
@@ -65,51 +83,70 @@ pub(super) async fn latest(State(hall): State<Arc<Hall>>, Params(which): Params<
 }
 
 /// Which records.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct WhichRecords {
+    /// Only of this source.
     source: Option<String>,
+    /// Only of this kind.
     kind: Option<String>,
-    limit: Option<usize>,
+    #[param(inline)]
+    limit: Option<Limit>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Records {
+    /// Newest first.
     records: Vec<StoredRecord>,
 }
 
 /// Records, newest first.
+#[utoipa::path(get, path = "/api/v1/records", params(WhichRecords), responses(
+    (status = OK, body = Records, description = "What matches"),
+    params::Refused,
+    reads::Refused,
+))]
 pub(super) async fn records(State(hall): State<Arc<Hall>>, Params(which): Params<WhichRecords>) -> Result<Json<Records>, Refusal> {
-    let limit = limit(which.limit)?;
+    let limit = Limit::of(which.limit);
     let read = move |reader: &mut crate::ledger::Reader| reader.records(which.source.as_deref(), which.kind.as_deref(), limit);
     Ok(Json(Records { records: hall.reads.read(read).await? }))
 }
 
 /// How many rows.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct HowMany {
-    limit: Option<usize>,
+    #[param(inline)]
+    limit: Option<Limit>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Segments {
     /// All that are here; the list may be shorter.
     total: usize,
+    /// Newest event time first.
     segments: Vec<SegmentRow>,
 }
 
 /// A segment and how far its cut has come.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct SegmentRow {
     #[serde(flatten)]
     segment: Segment,
+    /// How far its cut has come.
     state: Option<CutState>,
 }
 
 /// Segments on this machine, newest event time first.
+#[utoipa::path(get, path = "/api/v1/segments", params(HowMany), responses(
+    (status = OK, body = Segments, description = "The list"),
+    params::Refused,
+    reads::Refused,
+))]
 pub(super) async fn segments(State(hall): State<Arc<Hall>>, Params(how): Params<HowMany>) -> Result<Json<Segments>, Refusal> {
-    let limit = limit(how.limit)?;
+    let limit = Limit::of(how.limit);
     let read = |reader: &mut crate::ledger::Reader| reader.snapshot(|reader| Ok((reader.segments()?, reader.cuts()?)));
     let (segments, cuts) = hall.reads.read(read).await?;
     let states: HashMap<_, _> = cuts.iter().map(|cut| ((&cut.instance, cut.number), cut.state)).collect();
@@ -121,13 +158,19 @@ pub(super) async fn segments(State(hall): State<Arc<Hall>>, Params(how): Params<
     Ok(Json(Segments { total, segments: rows.collect() }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Losses {
+    /// Newest first.
     losses: Vec<LossStatus>,
 }
 
 /// Losses, newest first.
+#[utoipa::path(get, path = "/api/v1/losses", params(HowMany), responses(
+    (status = OK, body = Losses, description = "The list"),
+    params::Refused,
+    reads::Refused,
+))]
 pub(super) async fn losses(State(hall): State<Arc<Hall>>, Params(how): Params<HowMany>) -> Result<Json<Losses>, Refusal> {
-    let limit = limit(how.limit)?;
+    let limit = Limit::of(how.limit);
     Ok(Json(Losses { losses: hall.reads.read(move |reader| reader.losses(limit)).await? }))
 }

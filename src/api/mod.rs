@@ -40,6 +40,8 @@ pub use query::{AnswerSql, INCOMPLETE, QueryRequest, Rows};
 pub use refusal::{Fault, FaultBody};
 pub use serve::serve;
 
+use axum::body::Bytes;
+
 use crate::clock::SharedClock;
 use crate::ingest::Latest;
 use crate::ingest::files::Importer;
@@ -85,12 +87,15 @@ struct Hall {
     scale: Scale,
     exports: Arc<Semaphore>,
     imports: Arc<Semaphore>,
+    /// What can be asked, as JSON.
+    description: Bytes,
 }
 
 impl Hall {
     fn new(rooms: Doors) -> Self {
         let reads = Reads::new(rooms.ledger.clone());
         let seats = || Arc::new(Semaphore::new(MAX_TRANSFERS));
-        Self { rooms, reads, scale: Scale::new(), exports: seats(), imports: seats() }
+        let description = docs::describe().into();
+        Self { rooms, reads, scale: Scale::new(), exports: seats(), imports: seats(), description }
     }
 }

@@ -1,5 +1,6 @@
 //! `POST /api/v1/query`: SQL, answered by the engine as it comes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -9,8 +10,12 @@ use axum::response::{IntoResponse, Response};
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{BoxStream, StreamExt as _};
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::schema::ArrayBuilder;
+use utoipa::openapi::{Content, ObjectBuilder, RefOr, Response as Described, ResponseBuilder, Type};
+use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, described};
 use super::{Hall, body};
 use crate::engine::{Answer, Binding, EngineHandle, Format, QueryError};
 
@@ -18,14 +23,15 @@ use crate::engine::{Answer, Binding, EngineHandle, Format, QueryError};
 const MAX_BODY_BYTES: usize = 1 << 20;
 
 /// What is asked.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QueryRequest {
     /// One statement that reads.
+    #[schema(example = "select sensor, metric, avg(value) from readings group by all")]
     pub sql: String,
-    /// `json`, `jsonl`, `csv`, `arrow`, `parquet`; without it the Accept header decides, and without that it is `json`.
+    /// Without it the Accept header decides, and without that it is `json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<String>,
+    pub format: Option<Format>,
     /// Most rows; without it all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_rows: Option<u64>,
@@ -65,10 +71,14 @@ impl AnswerSql for EngineHandle {
     }
 }
 
+/// SQL over everything kept here.
+///
+/// The format is named by the body or by Accept. An answer that fails after it has begun ends before its end.
+#[utoipa::path(post, path = "/api/v1/query", request_body = QueryRequest, responses(Formats, Refused))]
 pub(super) async fn query(State(hall): State<Arc<Hall>>, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
     let request: QueryRequest = body::json(body, MAX_BODY_BYTES, "send {\"sql\": \"select ...\", \"format\": \"json\"}").await?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let format = choose_format(request.format.as_deref(), accept)?;
+    let format = choose_format(request.format, accept)?;
     let rows = hall.rooms.engine.answer(request.sql, Binding::default(), format, request.max_rows).await?;
     // A failure halfway ends the body before its end, which a client sees as an error: the status is sent by then.
     let mut response = ([(header::CONTENT_TYPE, format.content_type())], Body::from_stream(rows.body)).into_response();
@@ -78,15 +88,14 @@ pub(super) async fn query(State(hall): State<Arc<Hall>>, headers: HeaderMap, bod
     Ok(response)
 }
 
-fn choose_format(asked: Option<&str>, accept: &str) -> Result<Format, Refusal> {
-    let known = || Format::ALL.map(Format::as_str).join(", ");
+fn choose_format(asked: Option<Format>, accept: &str) -> Result<Format, Refusal> {
     match asked {
-        Some(word) => Format::from_word(word)
-            .ok_or_else(|| Refusal::invalid(format!("the format \"{word}\" is not known"), &format!("the formats are {}", known()))),
+        Some(format) => Ok(format),
         None if accept.trim().is_empty() => Ok(Format::Json),
         None => accept.split(',').find_map(accepted).ok_or_else(|| {
             let message = format!("none of the types in \"Accept: {accept}\" is known");
-            Refusal::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", message, &format!("the formats are {}", known()))
+            let hint = format!("the types are {}", Format::ALL.map(Format::content_type).join(", "));
+            Refusal::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", message, &hint)
         }),
     }
 }
@@ -94,6 +103,44 @@ fn choose_format(asked: Option<&str>, accept: &str) -> Result<Format, Refusal> {
 fn accepted(part: &str) -> Option<Format> {
     let bare = part.split(';').next().unwrap_or_default().trim();
     if ["*/*", "application/*"].contains(&bare) { Some(Format::Json) } else { Format::from_content_type(bare) }
+}
+
+/// The answer in each format, for the description.
+struct Formats;
+
+impl IntoResponses for Formats {
+    fn responses() -> BTreeMap<String, RefOr<Described>> {
+        let whether = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["true"]));
+        let header = HeaderBuilder::new().schema(Some(whether)).description(Some("There, if segments were not attached to the engine yet"));
+        let begun = ResponseBuilder::new().description("The rows").header(INCOMPLETE, header.build());
+        let answer = Format::ALL.into_iter().fold(begun, |answer, format| {
+            let schema = match format {
+                Format::Json => ArrayBuilder::new().items(ObjectBuilder::new().schema_type(Type::Object)).into(),
+                Format::JsonLines | Format::Csv => String::schema(),
+                Format::Arrow | Format::Parquet => body::Binary::schema(),
+            };
+            answer.content(format.content_type(), Content::new(Some(schema)))
+        });
+        BTreeMap::from([(StatusCode::OK.as_str().to_owned(), answer.build().into())])
+    }
+}
+
+/// Why there are no rows, for the description.
+struct Refused;
+
+impl IntoResponses for Refused {
+    fn responses() -> BTreeMap<String, RefOr<Described>> {
+        described([
+            (StatusCode::BAD_REQUEST, "The body or the SQL is wrong"),
+            (StatusCode::FORBIDDEN, "The SQL asks for what a query may not do"),
+            (StatusCode::NOT_ACCEPTABLE, "None of the types in Accept is known"),
+            (StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time"),
+            (StatusCode::PAYLOAD_TOO_LARGE, "The body or the answer is too long"),
+            (StatusCode::TOO_MANY_REQUESTS, "As many queries are running as may"),
+            (StatusCode::INTERNAL_SERVER_ERROR, "A fault of the daemon"),
+            (StatusCode::SERVICE_UNAVAILABLE, "There is no engine, it is not ready, or the query took too long or too much memory"),
+        ])
+    }
 }
 
 impl From<QueryError> for Refusal {
@@ -126,12 +173,11 @@ mod tests {
 
     #[test]
     fn the_format_is_named_by_the_body_or_else_by_accept() {
-        assert_eq!(choose_format(Some("csv"), "application/json").unwrap(), Format::Csv);
+        assert_eq!(choose_format(Some(Format::Csv), "application/json").unwrap(), Format::Csv);
         assert_eq!(choose_format(None, "").unwrap(), Format::Json);
         assert_eq!(choose_format(None, "*/*").unwrap(), Format::Json);
         assert_eq!(choose_format(None, "text/html, text/csv;q=0.5").unwrap(), Format::Csv);
         assert_eq!(choose_format(None, "application/vnd.apache.arrow.stream").unwrap(), Format::Arrow);
-        assert!(choose_format(Some("xml"), "").is_err());
         assert!(choose_format(None, "text/html").is_err());
     }
 }

@@ -4,52 +4,90 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::Hall;
-use super::params::{Params, limit, time};
+use super::params::{self, Limit, Moment, Params};
 use super::refusal::Refusal;
+use super::{Hall, reads};
 use crate::config::Period;
 use crate::model::Timestamp;
 use crate::range::{Aggregate, Points, Question, RangeError, Ranges, Series};
 
-#[derive(Deserialize)]
+/// Which readings, and what of them.
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Asked {
+    /// Who measured.
+    #[param(value_type = String)]
     sensor: Arc<str>,
+    /// What was measured.
+    #[param(value_type = String)]
     metric: Arc<str>,
-    from: Option<String>,
-    to: Option<String>,
+    /// The first moment that counts.
+    #[param(inline)]
+    from: Option<Moment>,
+    /// The first moment that does not; after `from`.
+    #[param(inline)]
+    to: Option<Moment>,
+    /// The length of the buckets; without it the readings are listed. They are counted from 1970 on.
+    #[param(inline)]
     step: Option<Period>,
+    /// What of each bucket; only with a step.
+    #[param(inline)]
     agg: Option<Aggregate>,
-    limit: Option<usize>,
+    #[param(inline)]
+    limit: Option<Limit>,
 }
 
 /// What was asked for, then what was found.
-#[derive(Serialize)]
-struct Answer<T> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Answer {
+    /// Who measured.
+    #[schema(value_type = String)]
     sensor: Arc<str>,
+    /// What was measured.
+    #[schema(value_type = String)]
     metric: Arc<str>,
+    /// The first moment that counts.
     from: Option<Timestamp>,
+    /// The first moment that does not.
     to: Option<Timestamp>,
     #[serde(flatten)]
-    found: T,
+    found: Found,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum Found {
+    Readings(Points),
+    Buckets(Buckets),
+}
+
+/// The buckets of a step.
+#[derive(Serialize, ToSchema)]
 struct Buckets {
+    /// Their length.
     step: Period,
+    /// What of each.
     agg: Aggregate,
     #[serde(flatten)]
     series: Series,
 }
 
-pub(super) async fn range(State(hall): State<Arc<Hall>>, Params(asked): Params<Asked>) -> Result<Response, Refusal> {
-    let (from, to) = (time("from", asked.from.as_deref())?, time("to", asked.to.as_deref())?);
+/// The readings of one series, or buckets of them; without the engine.
+#[utoipa::path(get, path = "/api/v1/range", params(Asked), responses(
+    (status = OK, body = Answer, description = "Oldest first"),
+    params::Refused,
+    reads::Refused,
+))]
+pub(super) async fn range(State(hall): State<Arc<Hall>>, Params(asked): Params<Asked>) -> Result<Json<Answer>, Refusal> {
+    let Asked { sensor, metric, from, to, step, agg, limit } = asked;
+    let (from, to) = (from.map(|Moment(time)| time), to.map(|Moment(time)| time));
     let question = Question {
-        sensor: Arc::clone(&asked.sensor),
-        metric: Arc::clone(&asked.metric),
+        sensor: Arc::clone(&sensor),
+        metric: Arc::clone(&metric),
         from: from.unwrap_or(Timestamp(i64::MIN)),
         to: to.unwrap_or(Timestamp(i64::MAX)),
     };
@@ -57,22 +95,21 @@ pub(super) async fn range(State(hall): State<Arc<Hall>>, Params(asked): Params<A
         return Err(Refusal::invalid("the range is empty: from is not before to", "from is inclusive, to is exclusive"));
     }
     let ranges = Ranges::new(hall.rooms.ledger.clone(), hall.rooms.dir.clone());
-    let (sensor, metric) = (asked.sensor, asked.metric);
-    match (asked.step, asked.agg) {
+    let found = match (step, agg) {
         (Some(step), agg) => {
             let agg = agg.unwrap_or_default();
             let micros = i64::try_from(step.0.as_micros()).ok().filter(|micros| *micros > 0);
             let micros = micros.ok_or_else(|| Refusal::invalid(format!("step={step} is not a step"), "write it like 15m"))?;
             let series = hall.reads.block(move || Ok(ranges.buckets(&question, micros, agg)?)).await?;
-            Ok(Json(Answer { sensor, metric, from, to, found: Buckets { step, agg, series } }).into_response())
+            Found::Buckets(Buckets { step, agg, series })
         }
-        (None, Some(_)) => Err(Refusal::invalid("agg without a step", "add a step, as step=15m")),
+        (None, Some(_)) => return Err(Refusal::invalid("agg without a step", "add a step, as step=15m")),
         (None, None) => {
-            let limit = limit(asked.limit)?;
-            let found: Points = hall.reads.block(move || Ok(ranges.readings(&question, limit)?)).await?;
-            Ok(Json(Answer { sensor, metric, from, to, found }).into_response())
+            let limit = Limit::of(limit);
+            Found::Readings(hall.reads.block(move || Ok(ranges.readings(&question, limit)?)).await?)
         }
-    }
+    };
+    Ok(Json(Answer { sensor, metric, from, to, found }))
 }
 
 impl From<RangeError> for Refusal {

@@ -1,19 +1,22 @@
 //! `POST /api/v1/readings`: answered with 200 only when the readings are durable.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder};
+use utoipa::openapi::{Ref, RefOr, Response, Schema};
+use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
-use super::Hall;
-use super::body;
-use super::refusal::Refusal;
-use crate::ingest::http::{self, DeskError};
+use super::refusal::{Refusal, described};
+use super::{Hall, body, reads};
+use crate::ingest::http::{self, DeskError, Written};
 
 /// Longest body: some 50,000 readings, which take about 10 MiB until they are committed.
 const MAX_BODY_BYTES: usize = 4 << 20;
@@ -51,11 +54,57 @@ impl Scale {
     }
 }
 
-#[derive(Serialize)]
+/// What was stored.
+#[derive(Serialize, ToSchema)]
 pub(super) struct Stored {
+    /// How many readings.
     readings: usize,
 }
 
+/// What a body may be, for the description: many readings, or one.
+struct Readings;
+
+impl PartialSchema for Readings {
+    fn schema() -> RefOr<Schema> {
+        let one = Ref::from_schema_name(Written::name());
+        OneOfBuilder::new().item(ArrayBuilder::new().items(one.clone())).item(one).into()
+    }
+}
+
+impl ToSchema for Readings {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Written::name().into_owned(), Written::schema()));
+    }
+}
+
+/// The headers, for the description.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "they are read one by one")]
+struct Headers {
+    /// A repeat with the same key and body is stored once.
+    #[param(rename = "Idempotency-Key", pattern = "^[!-~]([ -~]{0,253}[!-~])?$")]
+    key: Option<String>,
+}
+
+/// Why nothing is stored, for the description.
+struct Refused;
+
+impl IntoResponses for Refused {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        described([(StatusCode::TOO_MANY_REQUESTS, "Too many readings are on their way")])
+    }
+}
+
+/// Stores readings: a JSON array of them, or JSON lines.
+///
+/// Answered with 200 only when they are durable. One that can't be understood keeps all from being stored.
+#[utoipa::path(post, path = "/api/v1/readings", params(Headers), responses(
+    (status = OK, body = Stored, description = "They are on disk"),
+    body::Refused,
+    reads::Refused,
+    Refused,
+), request_body(content((Readings = "application/json"), (String = "application/x-ndjson"))))]
 pub(super) async fn readings(State(hall): State<Arc<Hall>>, headers: HeaderMap, body: Body) -> Result<Json<Stored>, Refusal> {
     let key = idempotency_key(&headers)?;
     let _place = hall.scale.place(&headers).await?;

@@ -1,14 +1,30 @@
 //! Reads from the ledger on blocking threads, a few at a time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::http::StatusCode;
 use tokio::sync::Semaphore;
+use utoipa::IntoResponses;
+use utoipa::openapi::{RefOr, Response};
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, described};
 use crate::ledger::{Ledger, LedgerError, Reader};
 
 /// Reads at a time: a gateway has a few cores, and each read has its own connection and cache.
 const MAX_READS: usize = 4;
+
+/// Reads that fail, for the description.
+pub(super) struct Refused;
+
+impl IntoResponses for Refused {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        described([
+            (StatusCode::INTERNAL_SERVER_ERROR, "A fault of the daemon"),
+            (StatusCode::SERVICE_UNAVAILABLE, "Not now; the same request may do later"),
+        ])
+    }
+}
 
 /// The ledger, for handlers.
 #[derive(Clone)]

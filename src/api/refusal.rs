@@ -1,9 +1,14 @@
 //! The one shape of every error answer: `{"error": {"code", "message", "hint"}}`.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, Response as Described, ResponseBuilder, Type};
 
 use crate::error::ErrorKind;
 use crate::ingest::http::DeskError;
@@ -22,7 +27,7 @@ pub struct Refusal {
 }
 
 /// What the body says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Fault {
     /// For programs.
     pub code: String,
@@ -33,7 +38,7 @@ pub struct Fault {
 }
 
 /// The body of an error answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FaultBody {
     /// The fault.
     pub error: Fault,
@@ -79,6 +84,25 @@ impl IntoResponse for Refusal {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+/// Refusals with these statuses and the reasons for them, for the description.
+pub(super) fn described<const N: usize>(told: [(StatusCode, &str); N]) -> BTreeMap<String, RefOr<Described>> {
+    told.into_iter().map(|(status, why)| (status.as_str().to_owned(), one(status, why).into())).collect()
+}
+
+fn one(status: StatusCode, why: &str) -> Described {
+    let body = Content::new(Some(Ref::from_schema_name(FaultBody::name())));
+    let answer = ResponseBuilder::new().description(why).content("application/json", body);
+    let header =
+        |kind, what: &str| HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(kind))).description(Some(what)).build();
+    match status {
+        StatusCode::UNAUTHORIZED => answer.header("WWW-Authenticate", header(Type::String, "Bearer")).build(),
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            answer.header("Retry-After", header(Type::Integer, "Seconds after which the same request may do")).build()
+        }
+        _ => answer.build(),
     }
 }
 

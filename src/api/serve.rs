@@ -18,8 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::bind::{Bound, Flight};
 use super::flight;
 use super::guard::{Guard, guard};
-use super::routes::routes;
-use super::{Doors, Hall};
+use super::{Doors, Hall, routes};
 use crate::tls::Acceptor;
 
 /// Connections of one door at a time; more wait to be accepted. A gateway's dashboards and scripts need a handful.
@@ -47,9 +46,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub async fn serve(bound: Bound, doors: Doors, stop: CancellationToken) -> Result<(), Infallible> {
     let Bound { unix, tcp, token, tls, flight: Flight { tcp: flights, tls: flight_tls } } = bound;
     let rows = flight::router(Arc::clone(&doors.engine), token.clone());
-    let plain = routes(Arc::new(Hall::new(doors)));
+    let plain = routes::routes(Arc::new(Hall::new(doors)));
     let tcp = tcp.into_iter().filter_map(|listener| {
-        let asks = Arc::new(Guard::new(listener.local_addr().ok()?.ip(), token.clone()));
+        let asks = Arc::new(Guard::new(listener.local_addr().ok()?.ip(), token.clone(), routes::writes()));
         let guarded = plain.clone().layer(axum::middleware::from_fn_with_state(asks, guard));
         let (stop, tls) = (stop.clone(), tls.clone());
         Some(async move { accept_until(&listener, tls, guarded, Language::Http, stop).await })

@@ -1,6 +1,7 @@
 //! Requests through real doors, against a real ledger, with a pump and an engine of the test's own.
 
 mod ask;
+mod described;
 mod house;
 
 use std::time::Duration;
@@ -193,8 +194,58 @@ async fn metrics_and_the_description_are_served() {
     let metrics = house.get("/metrics").await;
     assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("text/plain; version=0.0.4"));
     assert!(metrics.text().contains("\nforebay_books_balanced 1\n"));
-    assert_eq!(house.get("/api/v1/openapi.json").await.json()["openapi"], "3.1.0");
+    assert_eq!(house.get("/api/v1/openapi.json").await.json(), *described::DESCRIPTION);
+    described::check_references(&described::DESCRIPTION);
     assert!(house.get("/docs").await.text().contains("<h1>forebay</h1>"));
+}
+
+#[tokio::test]
+async fn each_route_takes_the_methods_that_are_described_and_no_other() {
+    let house = House::open().await;
+    for (path, item) in described::DESCRIPTION["paths"].as_object().unwrap() {
+        for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"] {
+            let answer = ask::unix(&house.socket, method, path, &[], "").await;
+            let is_described = item.get(method.to_lowercase()).is_some();
+            assert_eq!(answer.status != StatusCode::METHOD_NOT_ALLOWED, is_described, "{method} {path}: {}", answer.status);
+            if !is_described {
+                let allowed = answer.headers["allow"].to_str().unwrap();
+                let takes = allowed.split(',').filter(|allowed| *allowed != "HEAD").map(str::to_lowercase).collect::<Vec<_>>();
+                assert_eq!(takes, item.as_object().unwrap().keys().cloned().collect::<Vec<_>>(), "{path}");
+            }
+        }
+    }
+    assert!(!include_str!("routes.rs").contains(".route("), "a route that is not described by its handler");
+}
+
+fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut names: Vec<_> = names.map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+/// The names that `refused` says it knows, in order.
+fn known_names(refused: &Answered) -> Vec<String> {
+    let message = refused.json()["error"]["message"].as_str().unwrap().to_owned();
+    let names = message.split_once("expected ").map_or("", |(_, names)| names).split('`').skip(1).step_by(2);
+    sorted(names)
+}
+
+#[tokio::test]
+async fn each_route_takes_the_parameters_and_members_that_are_described_and_no_other() {
+    let house = House::open().await;
+    for (path, item) in described::DESCRIPTION["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let parameters = operation["parameters"].as_array().into_iter().flatten().filter(|parameter| parameter["in"] == "query");
+            let parameters = sorted(parameters.map(|parameter| parameter["name"].as_str().unwrap()));
+            let members = described::members_of_body(operation);
+            let answer = match members.is_empty() {
+                true => ask::unix(&house.socket, &method.to_uppercase(), &format!("{path}?nonsense=1"), &[], "").await,
+                false => house.post(path, r#"{"nonsense":1}"#).await,
+            };
+            let known = if answer.status == StatusCode::BAD_REQUEST { known_names(&answer) } else { Vec::new() };
+            assert_eq!(known, [parameters, members].concat(), "{method} {path}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -212,6 +263,8 @@ async fn on_tcp_host_token_and_content_type_are_asked_for() {
         ask::tcp(house.address, "POST", "/api/v1/readings", &headers, ONE).await
     };
     assert_eq!(fault(&post("text/plain").await), (415, "content_type".to_owned()));
+    let elsewhere = ask::tcp(house.address, "POST", "/healthz", &[("host", "127.0.0.1"), own], "").await;
+    assert_eq!(fault(&elsewhere), (405, "method_not_allowed".to_owned()));
     assert_eq!(post("application/json").await.status, StatusCode::OK);
 }
 

@@ -181,6 +181,8 @@ async fn refusal(response: Response<Incoming>) -> CliError {
     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     CliError::failed(match serde_json::from_slice::<FaultBody>(&body) {
         Ok(FaultBody { error }) if error.hint.is_empty() => error.message,
+        // What points at a place in SQL has lines of its own.
+        Ok(FaultBody { error }) if error.message.contains('\n') => format!("{}\n({})", error.message, error.hint),
         Ok(FaultBody { error }) => format!("{} ({})", error.message, error.hint),
         Err(_) => format!("the daemon answered {status}"),
     })

@@ -14,6 +14,7 @@ use super::CliError;
 use super::connect::Daemon;
 use super::table;
 use crate::api::{INCOMPLETE, QueryRequest};
+use crate::engine;
 
 /// Most rows of a table: nobody reads more, and it is laid out as a whole.
 const MAX_TABLE_ROWS: u64 = 1_000;
@@ -49,14 +50,14 @@ enum Format {
 }
 
 impl Format {
-    /// The daemon's word for it; a table is laid out here, from Arrow.
-    fn word(self) -> &'static str {
+    /// What the daemon is asked for; a table is laid out here, from Arrow.
+    fn asked(self) -> engine::Format {
         match self {
-            Self::Csv => "csv",
-            Self::Json => "json",
-            Self::Jsonl => "jsonl",
-            Self::Parquet => "parquet",
-            Self::Arrow | Self::Table => "arrow",
+            Self::Csv => engine::Format::Csv,
+            Self::Json => engine::Format::Json,
+            Self::Jsonl => engine::Format::JsonLines,
+            Self::Parquet => engine::Format::Parquet,
+            Self::Arrow | Self::Table => engine::Format::Arrow,
         }
     }
 
@@ -69,11 +70,11 @@ impl Format {
 pub async fn run(args: QueryArgs, socket: Option<PathBuf>) -> Result<ExitCode, CliError> {
     let QueryArgs { sql, format, output } = args;
     if output.is_none() && format.is_binary() && io::stdout().is_terminal() {
-        return Err(CliError::wrong_use(format!("{} is not for a terminal; name a file with --output", format.word())));
+        return Err(CliError::wrong_use(format!("{} is not for a terminal; name a file with --output", format.asked().as_str())));
     }
     // One row more than is shown tells that there are more.
     let max_rows = (format == Format::Table).then_some(MAX_TABLE_ROWS + 1);
-    let request = QueryRequest { sql, format: Some(format.word().to_owned()), max_rows };
+    let request = QueryRequest { sql, format: Some(format.asked()), max_rows };
     let response = Daemon::find(socket).stream("/api/v1/query", &request).await?;
     let incomplete = response.headers().contains_key(INCOMPLETE);
     match output {

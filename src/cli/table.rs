@@ -7,13 +7,16 @@ use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use comfy_table::presets::{NOTHING, UTF8_FULL_CONDENSED};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Row, Table};
 
 use super::show::{count, printable};
 
 /// Times as they are stored: UTC, to the microsecond where it is not zero.
 const TIME: &str = "%Y-%m-%d %H:%M:%S%.f";
+
+/// A column that is narrower than what it holds is read well down to this width.
+const LEAST_WIDTH: u16 = 24;
 
 /// Lays out the first `max_rows` rows of an Arrow stream, with a line below that counts them.
 pub fn render(stream: &[u8], max_rows: usize) -> Result<String, ArrowError> {
@@ -48,7 +51,30 @@ fn render_within(stream: &[u8], max_rows: usize, width: Option<u16>) -> Result<S
         (_, false) => format!("{} rows", count(shown as u64)),
         (_, true) => format!("the first {} rows; all of them with --format csv, json or jsonl", count(shown as u64)),
     };
-    Ok(format!("{table}\n{note}\n"))
+    // Without rows there would be nothing in a list.
+    if shown == 0 || fits(&table) { Ok(format!("{table}\n{note}\n")) } else { Ok(format!("{}{note}\n", listed(&table))) }
+}
+
+/// Whether each column has the width that it needs to be read. Where there is no terminal there is no limit.
+fn fits(table: &Table) -> bool {
+    // A border before each column and after the last, and a space on both sides of each.
+    let needed = table.column_max_content_widths().into_iter().map(|width| u32::from(width.min(LEAST_WIDTH)) + 3).sum::<u32>() + 1;
+    table.width().is_none_or(|width| needed <= u32::from(width))
+}
+
+/// Each row as a list of its own, a column a line.
+fn listed(table: &Table) -> String {
+    let names: Vec<_> = table.header().into_iter().flat_map(|header| header.cell_iter()).map(Cell::content).collect();
+    let row = |(number, row): (usize, &Row)| {
+        let mut list = Table::new();
+        list.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        if let Some(width) = table.width() {
+            list.set_width(width);
+        }
+        list.add_rows(names.iter().zip(row.cell_iter()).map(|(name, cell)| [name.clone(), cell.content()]));
+        format!("── row {} ──\n{list}\n", number + 1)
+    };
+    table.row_iter().enumerate().map(row).collect()
 }
 
 fn add_rows(table: &mut Table, batch: &RecordBatch) -> Result<(), ArrowError> {
@@ -106,10 +132,29 @@ mod tests {
 
     #[test]
     fn it_fits_the_width_and_the_limit_of_rows() {
-        let text = render_within(&stream(&[batch(), batch()]), 3, Some(30)).unwrap();
+        let text = render_within(&stream(&[batch(), batch()]), 3, Some(50)).unwrap();
         assert!(text.ends_with("the first 3 rows; all of them with --format csv, json or jsonl\n"), "{text}");
         let table = text.lines().filter(|line| !line.starts_with("the first"));
-        assert!(table.clone().count() > 5 && table.clone().all(|line| line.chars().count() <= 30), "{text}");
+        assert!(table.clone().count() > 5 && table.clone().all(|line| line.chars().count() <= 50), "{text}");
+    }
+
+    #[test]
+    fn where_columns_would_get_too_narrow_each_row_is_a_list() {
+        let expected = [
+            "── row 1 ──",
+            " time    2026-11-20",
+            "         10:00:00",
+            " sensor  tank-1",
+            " value   1.5",
+            "── row 2 ──",
+            " time    2026-11-20",
+            "         10:00:00.250",
+            " sensor",
+            " value   20.0",
+            "2 rows",
+        ];
+        let text = render_within(&stream(&[batch()]), 10, Some(24)).unwrap();
+        assert_eq!(text.lines().map(str::trim_end).collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// A number of bytes; written with `B`, `KiB`, `MiB`, `GiB`, `kB`, `MB`, `GB`, or as a bare number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +108,16 @@ macro_rules! as_text {
 
 as_text!(ByteSize);
 as_text!(Period);
+
+impl PartialSchema for Period {
+    fn schema() -> RefOr<Schema> {
+        let either = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Integer]));
+        let written = either.pattern(Some(r"^([0-9]{1,7}(\.[0-9]{1,3})?(ms|s|m|h|d)|0)$")).minimum(Some(0)).maximum(Some(0));
+        written.description(Some("A span of time; 0 needs no unit.")).examples(["15m", "1.5s"]).into()
+    }
+}
+
+impl ToSchema for Period {}
 
 #[cfg(test)]
 mod tests {

@@ -7,12 +7,13 @@
 //! CSV.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 #[cfg(any(feature = "engine", test))]
 pub use writer::AnswerWriter;
 
 /// The formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// An array of objects.

@@ -1,9 +1,10 @@
 //! The books: every accepted reading is in exactly one place.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Readings of this instance by where they are. `accepted` is the sum of the others but `kept`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Books {
     /// Committed.
     pub accepted: u64,
@@ -24,9 +25,21 @@ pub struct Books {
 }
 
 impl Books {
+    /// The places that an accepted reading may be in, with how many are there.
+    pub fn places(&self) -> [(&'static str, u64); 6] {
+        [
+            ("hot", self.hot),
+            ("sealed", self.sealed),
+            ("delivered", self.delivered),
+            ("thinned", self.thinned),
+            ("dropped", self.dropped),
+            ("damaged", self.damaged),
+        ]
+    }
+
     /// Whether every accepted reading is in exactly one place.
     pub fn balanced(&self) -> bool {
-        self.accepted == self.hot + self.sealed + self.delivered + self.thinned + self.dropped + self.damaged
+        self.accepted == self.places().into_iter().map(|(_, readings)| readings).sum()
     }
 }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
 
 /// The number a reading gets when it is committed: 1, 2, 3 ..., without gaps in one instance.
 pub type Seq = u64;
@@ -16,7 +17,7 @@ pub type CutNumber = u64;
 pub type ShipmentNumber = u64;
 
 /// The life of one data folder: 16 hexadecimal digits drawn at random.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 pub struct InstanceId(String);
 
 impl InstanceId {
@@ -61,7 +62,8 @@ impl<'de> Deserialize<'de> for InstanceId {
 }
 
 /// A SHA-256; shown as 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ToSchema)]
+#[schema(value_type = String)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
@@ -88,7 +90,7 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, NotA> {
         let wrong = || NotA { text: text.to_owned(), expected: "a SHA-256 (64 hexadecimal digits)" };
-        if text.len() != 64 || !text.is_ascii() {
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(wrong());
         }
         let mut bytes = [0; 32];

@@ -1,12 +1,13 @@
 //! Losses: which readings are not kept in full, and why.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::ids::{InstanceId, Seq, ShipmentNumber};
 use super::time::Timestamp;
 
 /// Why readings are not kept in full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LossReason {
     /// Replaced by aggregates to stay within the cap.
@@ -37,15 +38,17 @@ impl LossReason {
 }
 
 /// One durable row of the loss ledger. The seq range is closed: `first_seq` through `last_seq`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Loss {
     /// 1, 2, 3 ... in the order of notice; unique in one data folder.
     pub id: u64,
     /// Whose seqs these are.
     pub instance: InstanceId,
     /// First seq lost.
+    #[schema(value_type = u64)]
     pub first_seq: Seq,
     /// Last seq lost.
+    #[schema(value_type = u64)]
     pub last_seq: Seq,
     /// How many readings of the range are lost; all of them unless it says less.
     pub readings: u64,
@@ -58,11 +61,12 @@ pub struct Loss {
 }
 
 /// A loss with the shipment that told upstream of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LossStatus {
     /// The loss.
     #[serde(flatten)]
     pub loss: Loss,
     /// The shipment that carries it; `None` until one does.
+    #[schema(value_type = Option<u64>)]
     pub shipment: Option<ShipmentNumber>,
 }

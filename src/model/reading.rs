@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::time::{TimeSource, Timestamp};
 
@@ -43,15 +44,15 @@ pub struct Record {
 }
 
 /// A record as the ledger keeps it: the same body from the same source is counted, not stored again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct StoredRecord {
     /// 1, 2, 3 ... in the order of first arrival.
     pub id: i64,
-    /// As in [`Record`].
+    /// Who sent it, as in [`Record`].
     pub source: String,
-    /// As in [`Record`].
+    /// What it tells of, as in [`Record`].
     pub kind: String,
-    /// As in [`Record`].
+    /// What it says, as in [`Record`].
     pub body: String,
     /// First arrival.
     pub first_received: Timestamp,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::ids::{CutNumber, Digest, InstanceId, NotA, Seq};
 use super::series::SeriesSummary;
@@ -13,7 +14,7 @@ use super::time::{Day, Timestamp};
 pub const MIXED: &str = "mixed";
 
 /// What a file of a cut holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FileKind {
     /// Readings of one UTC day.
@@ -39,7 +40,7 @@ impl FileKind {
 
 /// Where a file of a cut stands, here (`<kind>/date=<date>/<instance>-<cut>.parquet` below `segments/`) and upstream. One
 /// that was merged from several, which stands here alone, is named `<instance>-<first cut>-<last cut>.parquet`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct SegmentName {
     /// What it holds.
     pub kind: FileKind,
@@ -48,8 +49,10 @@ pub struct SegmentName {
     /// Whose seqs.
     pub instance: InstanceId,
     /// Which cut; of a merged file its last.
+    #[schema(value_type = u64)]
     pub cut: CutNumber,
     /// The first cut of a merged file; else `cut`.
+    #[schema(value_type = u64)]
     pub first_cut: CutNumber,
 }
 
@@ -119,7 +122,7 @@ impl FromStr for SegmentName {
 }
 
 /// One immutable Parquet file: one cut, one UTC day; or several cuts that were merged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Segment {
     /// Its name.
     #[serde(flatten)]
@@ -131,8 +134,10 @@ pub struct Segment {
     /// Readings or records in it.
     pub rows: u64,
     /// Lowest seq (or record id) in it.
+    #[schema(value_type = u64)]
     pub first_seq: Seq,
     /// Highest seq (or record id) in it.
+    #[schema(value_type = u64)]
     pub last_seq: Seq,
     /// Oldest event time in it.
     pub min_time: Timestamp,
@@ -141,7 +146,7 @@ pub struct Segment {
 }
 
 /// How far a cut has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CutState {
     /// Sealed here, not delivered.

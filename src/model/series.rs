@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::time::Timestamp;
 
 /// The name of a series.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 pub struct SeriesKey {
     /// Who measured.
     pub sensor: Arc<str>,
@@ -16,7 +17,7 @@ pub struct SeriesKey {
 }
 
 /// What is known of a series. In the ledger it is true for sealed readings; the hot ones are added in memory.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct SeriesSummary {
     /// Its name.
     #[serde(flatten)]

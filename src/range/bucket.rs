@@ -1,6 +1,7 @@
 //! A bucket: what is remembered of the values that fall into one step. Pure.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::model::Timestamp;
 
@@ -8,7 +9,7 @@ use crate::model::Timestamp;
 pub const MAX_BUCKETS: usize = 10_000;
 
 /// What of a bucket is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Aggregate {
     /// The mean.
@@ -29,7 +30,7 @@ pub enum Aggregate {
 }
 
 /// One bucket of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Bucket {
     /// When it begins.
     pub time: Timestamp,

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::ErrorKind;
 use crate::ledger::{Ledger, LedgerError};
@@ -47,7 +48,7 @@ pub struct Question {
 }
 
 /// One reading of the series.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Point {
     /// When it was measured.
     pub time: Timestamp,
@@ -66,7 +67,7 @@ pub struct Point {
 }
 
 /// Readings, oldest first.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, ToSchema)]
 pub struct Points {
     /// The first of them, as many as asked for.
     pub readings: Vec<Point>,
@@ -77,7 +78,7 @@ pub struct Points {
 }
 
 /// Buckets, oldest first; those without a value are left out.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, ToSchema)]
 pub struct Series {
     /// Each with the moment at which it begins.
     pub buckets: Vec<Bucket>,

@@ -64,8 +64,12 @@ impl Draft {
 pub(super) fn gather(reader: &Reader, instance: InstanceId, max_readings: u64) -> Result<Option<Draft>, SegmentError> {
     let progress = reader.progress()?;
     let expected = progress.last_seq.saturating_sub(progress.mark).min(max_readings);
-    let mut walk =
-        Walk { gathered: Gathered::with_capacity(usize::try_from(expected).unwrap_or(0)), next: progress.mark + 1, damaged: Vec::new(), bytes: 0 };
+    let mut walk = Walk {
+        gathered: Gathered::with_capacity(usize::try_from(expected).unwrap_or(0)),
+        next: progress.mark + 1,
+        damaged: Vec::new(),
+        bytes: 0,
+    };
     walk.run(reader, progress.mark.saturating_add(max_readings.max(1)))?;
     let (records, last_record) = gather_records(reader)?;
     let last_seq = walk.next - 1;

@@ -79,15 +79,7 @@ fn books(text: &mut Text, status: &Status) {
     let books = &status.books.books;
     text.counter("forebay_books_accepted_readings_total", "Readings committed by this instance.", books.accepted);
     text.family("forebay_books_readings", Kind::Gauge, "Readings of this instance, by where they are; their sum is accepted.");
-    let places = [
-        ("hot", books.hot),
-        ("sealed", books.sealed),
-        ("delivered", books.delivered),
-        ("thinned", books.thinned),
-        ("dropped", books.dropped),
-        ("damaged", books.damaged),
-    ];
-    for (place, readings) in places {
+    for (place, readings) in books.places() {
         text.sample("forebay_books_readings", &[("place", place)], readings);
     }
     text.gauge("forebay_books_kept_readings", "Readings on this machine that can be queried.", books.kept);

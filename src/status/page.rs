@@ -1,11 +1,12 @@
 //! The status answer: its names are promises to dashboards and scripts.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::model::{Books, Timestamp};
 
 /// What `GET /api/v1/status` answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Of the program.
     pub version: String,
@@ -40,7 +41,7 @@ pub struct Status {
 }
 
 /// How the daemon is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It does all it should.
@@ -67,7 +68,7 @@ impl State {
 }
 
 /// Why the state is not `ok`: a code for scripts, a sentence for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reason {
     /// For scripts, for example `disk_full`.
     pub code: String,
@@ -90,7 +91,7 @@ impl Reason {
 }
 
 /// What comes in. Totals cover this instance and survive restarts.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct IngestPage {
     /// Messages of every kind: the sum of the four below.
     pub messages: u64,
@@ -141,7 +142,7 @@ pub struct IngestPage {
 }
 
 /// What is on this machine.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct BufferPage {
     /// Readings in the journal.
     pub hot_readings: u64,
@@ -162,7 +163,7 @@ pub struct BufferPage {
 }
 
 /// Whether upstream can be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkState {
     /// The last attempt went well.
@@ -192,7 +193,7 @@ impl LinkState {
 }
 
 /// What goes out.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct LinkPage {
     /// Whether upstream can be reached.
     pub state: LinkState,
@@ -218,7 +219,7 @@ pub struct LinkPage {
 }
 
 /// The books and whether they balance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct BooksPage {
     /// Where every accepted reading is.
     #[serde(flatten)]
@@ -234,7 +235,7 @@ impl From<Books> for BooksPage {
 }
 
 /// How the engine is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineState {
     /// It answers.
@@ -264,7 +265,7 @@ impl EngineState {
 }
 
 /// The process that answers SQL.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct EnginePage {
     /// How it is.
     pub state: EngineState,
@@ -281,21 +282,21 @@ pub struct EnginePage {
 }
 
 /// Time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct ClockPage {
     /// Whether something disciplines this machine's clock.
     pub synchronized: bool,
 }
 
 /// The daemon's process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct ProcessPage {
     /// Resident memory.
     pub rss_bytes: u64,
 }
 
 /// Wear of the card, since the daemon's start.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct FlashPage {
     /// Bytes that the daemon caused to be written.
     pub written_bytes: u64,
@@ -306,7 +307,7 @@ pub struct FlashPage {
 }
 
 /// Addresses really bound.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Listeners {
     /// For sensors.
     pub mqtt: Vec<String>,

@@ -26,7 +26,8 @@ fn send(gateway: &Gateway, path: &str, kind: &str, body: &str) -> UnixStream {
     let mut socket = UnixStream::connect(gateway.folder.path().join("forebay.sock")).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let length = body.len();
-    let head = format!("POST {path} HTTP/1.1\r\nhost: forebay\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n");
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: forebay\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n");
     socket.write_all(format!("{head}{body}").as_bytes()).unwrap();
     socket
 }

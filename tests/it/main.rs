@@ -6,12 +6,14 @@ mod bad_input;
 #[path = "../support/certificates.rs"]
 mod certificates;
 mod crash_points;
+mod description;
 mod doctor;
 mod engine;
 mod exactly_once;
 mod faults;
 mod files;
 mod flight;
+mod http;
 mod packaging;
 mod redelivery;
 mod reload;

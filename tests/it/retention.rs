@@ -153,7 +153,8 @@ impl Watch {
         self.stop.store(true, Ordering::Relaxed);
         let largest = self.watching.take().unwrap().join().unwrap();
         let log = gateway.log();
-        let sealed = log.lines().filter(|line| line.contains(" sealed ")).filter_map(|line| line.split_once(" bytes=")?.1.split(' ').next());
+        let sealed =
+            log.lines().filter(|line| line.contains(" sealed ")).filter_map(|line| line.split_once(" bytes=")?.1.split(' ').next());
         let segment = sealed.map(|bytes| bytes.parse().unwrap()).max().unwrap_or(0);
         assert!(largest <= CAP + segment, "{largest} bytes, and a segment takes {segment}\n{}", gateway.last_lines());
     }

@@ -11,6 +11,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::described;
+
 /// An answer, read to its end.
 pub struct Answered {
     pub status: StatusCode,
@@ -34,12 +36,16 @@ impl Answered {
 
 pub async fn unix(socket: &Path, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answered {
     let stream = tokio::net::UnixStream::connect(socket).await.unwrap();
-    whole(send(stream, method, path, headers, body).await.unwrap()).await
+    let answer = whole(send(stream, method, path, headers, body).await.unwrap()).await;
+    described::check(method, path, &answer);
+    answer
 }
 
 pub async fn tcp(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answered {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    whole(send(stream, method, path, headers, body).await.unwrap()).await
+    let answer = whole(send(stream, method, path, headers, body).await.unwrap()).await;
+    described::check(method, path, &answer);
+    answer
 }
 
 /// The body of an answer that may end early.

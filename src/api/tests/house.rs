@@ -168,7 +168,11 @@ struct Canned;
 impl AnswerSql for Canned {
     fn answer(&self, sql: String, _: Binding, format: Format, _: Option<u64>) -> BoxFuture<'_, Result<Rows, QueryError>> {
         async move {
-            let text = Bytes::from(format!("{}: {sql}\n", format.as_str()));
+            let text = match format {
+                Format::Json => format!("[{{\"sql\":\"{sql}\"}}]"),
+                _ => format!("{}: {sql}\n", format.as_str()),
+            };
+            let text = Bytes::from(text);
             let pieces = match sql.as_str() {
                 "wrong" => return Err(QueryError::Sql("no such table".to_owned())),
                 "busy" => return Err(QueryError::Busy { running: 4 }),

@@ -80,15 +80,7 @@ impl Store {
 }
 
 fn update_books(Moment { books, .. }: &Moment) -> String {
-    let counts = [
-        ("accepted", books.accepted),
-        ("hot", books.hot),
-        ("sealed", books.sealed),
-        ("delivered", books.delivered),
-        ("thinned", books.thinned),
-        ("dropped", books.dropped),
-        ("damaged", books.damaged),
-        ("kept", books.kept),
-    ];
-    format!("update books set {}", counts.map(|(name, count)| format!("{name} = {count}")).join(", "))
+    let counts = [("accepted", books.accepted), ("kept", books.kept)].into_iter().chain(books.places());
+    let columns: Vec<_> = counts.map(|(name, count)| format!("{name} = {count}")).collect();
+    format!("update books set {}", columns.join(", "))
 }

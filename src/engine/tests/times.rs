@@ -106,9 +106,8 @@ async fn every_answer_is_that_of_all_segments() {
 }
 
 /// Made by us, so that the planner knows the same time.
-const OF_THE_CLOCK: [&str; 7] = [
-    "now", "current_timestamp", "current_localtimestamp", "get_current_timestamp", "transaction_timestamp", "current_date", "today",
-];
+const OF_THE_CLOCK: [&str; 7] =
+    ["now", "current_timestamp", "current_localtimestamp", "get_current_timestamp", "transaction_timestamp", "current_date", "today"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_that_depends_on_who_is_asked_is_known() {

@@ -11,4 +11,4 @@ mod moment;
 mod parse;
 
 pub use desk::{Desk, DeskError, request_digest};
-pub use parse::{BadReading, MAX_READINGS, parse};
+pub use parse::{BadReading, MAX_READINGS, Written, parse};

@@ -4,11 +4,21 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::Visitor;
+use utoipa::openapi::schema::{KnownFormat, OneOfBuilder, SchemaFormat};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 
 use crate::model::{TimeUnit, Timestamp};
 
 /// RFC 3339 with a zone, or a number since 1970 in seconds, milliseconds, microseconds or nanoseconds by its magnitude.
 pub(super) struct Moment(pub(super) Timestamp);
+
+/// For the description; without it the arrival counts.
+pub(super) fn schema() -> RefOr<Schema> {
+    let text = ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+    let either = OneOfBuilder::new().item(text).item(ObjectBuilder::new().schema_type(Type::Number));
+    let what = "When it was measured: RFC 3339 with a zone, or a number since 1970 by its magnitude. Without it: its arrival.";
+    either.item(ObjectBuilder::new().schema_type(Type::Null)).description(Some(what)).into()
+}
 
 impl<'de> Deserialize<'de> for Moment {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -12,8 +12,11 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 
-use super::moment::Moment;
+use super::moment::{self, Moment};
 use crate::model::{MICROS_PER_DAY, Reading, TimeSource, Timestamp};
 
 /// Most readings in one request: they are committed together, and a batch should stay small beside the memory.
@@ -39,24 +42,41 @@ pub struct BadReading {
     pub message: String,
 }
 
-/// A reading as it is written.
-#[derive(Deserialize)]
+/// A reading as it is written, with a value, a text or both.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Written<'a> {
+#[schema(as = NewReading)]
+pub struct Written<'a> {
+    /// Who measured.
     #[serde(borrow)]
+    #[schema(value_type = String, min_length = 1, max_length = 1024, example = "tank-1")]
     sensor: Cow<'a, str>,
+    /// What was measured.
     #[serde(borrow)]
+    #[schema(value_type = String, min_length = 1, max_length = 1024, example = "level")]
     metric: Cow<'a, str>,
     #[serde(default)]
+    #[schema(schema_with = value, example = 1.25)]
     value: Option<Value>,
     #[serde(default)]
+    #[schema(schema_with = moment::schema)]
     time: Option<Moment>,
+    /// Its unit.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 1024, example = "m")]
     unit: Option<Cow<'a, str>>,
+    /// Its quality code.
     #[serde(default)]
     quality: Option<i16>,
+    /// Its state or text.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<String>, max_length = 65536)]
     text: Option<Cow<'a, str>>,
+}
+
+fn value() -> RefOr<Schema> {
+    let number = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::Number, Type::Boolean, Type::Null]));
+    number.description(Some("A number, or a boolean as 0 or 1.")).into()
 }
 
 /// What all readings of a request share.

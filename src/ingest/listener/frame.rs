@@ -5,6 +5,10 @@ use bytes::{Buf, BufMut, BytesMut};
 
 use crate::ingest::header::{EndlessLength, Header, MAX_HEADER_BYTES, put_variable_length, variable_length};
 
+/// First bytes of packets that need not wait for those before them.
+const PINGREQ: u8 = 0xc0;
+const PUBREL: u8 = 0x62;
+
 /// How much of the payload of a message that is too long is kept to show it.
 pub(super) const SAMPLE_BYTES: usize = 1024;
 
@@ -106,6 +110,25 @@ impl Framer {
             return Err(FrameError::TooLong { packet_type: header.packet_type(), bytes: header.remaining, limit });
         }
         Ok(if self.begin_skimming(inbound, header)? { self.skim(inbound) } else { None })
+    }
+
+    /// Takes a whole ping, or a whole release of what `is_held`, out of `inbound`, from between the packets around it.
+    pub(super) fn next_urgent(&self, inbound: &mut BytesMut, is_held: impl Fn(u16) -> bool) -> Option<BytesMut> {
+        let (mut place, mut found) = (0, None);
+        while self.skimming.is_none() && found.is_none() {
+            let rest = inbound.get(place..)?;
+            // What is no packet is found when its turn comes.
+            let bytes = Header::read(rest).ok().flatten()?.packet_bytes();
+            match rest.get(..bytes)? {
+                [PINGREQ, 0] => found = Some(bytes),
+                [PUBREL, _, high, low, ..] if is_held(u16::from_be_bytes([*high, *low])) => found = Some(bytes),
+                _ => place += bytes,
+            }
+        }
+        let mut behind = inbound.split_off(place);
+        let packet = behind.split_to(found?);
+        inbound.unsplit(behind);
+        Some(packet)
     }
 
     /// The length of the packet of which the beginning is here, if it will be kept whole.
@@ -210,6 +233,23 @@ mod tests {
         for piece in [1, 2, 3, 7, 100, stream.len()] {
             let found = frames(&mut Framer::new(1000), &stream, piece).unwrap();
             assert_eq!(found, packets.iter().cloned().map(Frame::Whole).collect::<Vec<_>>(), "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn a_ping_and_a_release_of_what_is_held_come_out_from_between_other_packets() {
+        let (ping, held, other) = ([0xc0, 0], [0x62, 2, 0, 7], [0x62, 2, 0, 8]);
+        let (first, last) = (publish("a", 300, Some(7)), publish("b", 9, None));
+        let mut inbound = BytesMut::new();
+        for part in [&first[..], &ping, &other, &held, &last, &ping[..1]] {
+            inbound.extend_from_slice(part);
+        }
+        let framer = Framer::new(1000);
+        let urgent: Vec<_> = std::iter::from_fn(|| framer.next_urgent(&mut inbound, |id| id == 7)).collect();
+        assert_eq!(urgent, [&ping[..], &held]);
+        assert_eq!(inbound, [&first[..], &other, &last, &ping[..1]].concat());
+        for garbage in [&[][..], &[0x30], &[0x30, 0xff, 0xff, 0xff, 0xff], &[0x62, 0], &[0xc0, 5, 0]] {
+            assert_eq!(framer.next_urgent(&mut BytesMut::from(garbage), |_| true), None, "{garbage:x?}");
         }
     }
 

@@ -1,15 +1,18 @@
 //! What becomes of a sensor's messages: their topics are completed, they are handed in, and those at QoS 2 are released.
 
 use std::num::NonZeroU16;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use futures::poll;
+use tokio::time::{Instant, sleep_until};
 
 use super::error::End;
 use super::frame::SAMPLE_BYTES;
 use super::owed::Label;
-use super::packet::{Dialect, Publish, QoS};
+use super::packet::{self, Dialect, Incoming, Publish, QoS};
 use super::talk::Talk;
 use super::wire::Socket;
 use crate::ingest::{Content, Delivery, Message};
@@ -69,15 +72,58 @@ impl<S: Socket> Talk<'_, S> {
         self.hand_in(delivery, mark).await
     }
 
-    /// Waits while the waiting room is full: this holds the sensor back.
+    /// Waits while the waiting room is full or there is no room on the disk: this holds the sensor back. What is no message
+    /// goes on meanwhile, which may be days, or the sensor would take us for dead.
     async fn hand_in(&mut self, delivery: Delivery, mark: Option<MarkEvent>) -> Result<(), End> {
-        tokio::select! {
-            biased;
-            sent = self.shared.intake.send(delivery) => sent.map_err(|_| End::Stopping)?,
-            () = self.leave.cancelled() => return Err(End::TakenOver),
-            () = self.shared.stop.cancelled() => return Err(End::Stopping),
+        let shared = self.shared;
+        let mut sending = pin!(shared.intake.send(delivery));
+        let mut sent = poll!(&mut sending);
+        if sent.is_pending() {
+            self.take_urgent().await?;
+        }
+        while sent.is_pending() {
+            let reading = self.wire.may_hold_more();
+            self.forgive(reading);
+            let deadline = self.deadline();
+            tokio::select! {
+                biased;
+                done = &mut sending => sent = Poll::Ready(done),
+                () = self.leave.cancelled() => return Err(End::TakenOver),
+                () = shared.stop.cancelled() => return Err(End::Stopping),
+                settlement = self.session.settled() => self.acknowledge(settlement)?,
+                moved = self.wire.exchange(reading) => {
+                    if self.note_moved(moved?)? {
+                        self.take_urgent().await?;
+                    }
+                }
+                () = sleep_until(deadline) => self.expire(Instant::now())?,
+            }
+        }
+        if let Poll::Ready(Err(_)) = sent {
+            return Err(End::Stopping);
         }
         self.session.note(mark);
+        Ok(())
+    }
+
+    /// Takes what is here and need not wait behind a message: pings, and releases of what is held, which bring nothing to keep.
+    async fn take_urgent(&mut self) -> Result<(), End> {
+        while let Some(packet) = self.wire.next_urgent(|id| self.session.holds(id)) {
+            match packet::decode(self.dialect, packet)? {
+                Incoming::Release { packet_id } => {
+                    let (delivery, mark) = self.session.release(packet_id, self.window.released());
+                    tokio::select! {
+                        biased;
+                        sent = self.shared.intake.send(delivery) => sent.map_err(|_| End::Stopping)?,
+                        () = self.leave.cancelled() => return Err(End::TakenOver),
+                        () = self.shared.stop.cancelled() => return Err(End::Stopping),
+                    }
+                    self.session.note(mark);
+                }
+                Incoming::Ping => self.answer_ping(),
+                _ => {}
+            }
+        }
         Ok(())
     }
 }

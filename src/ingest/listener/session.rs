@@ -84,6 +84,11 @@ impl Session {
         self.marks.held()
     }
 
+    /// Whether the message `packet_id` at QoS 2 is held.
+    pub(super) fn holds(&self, packet_id: u16) -> bool {
+        self.marks.holds(packet_id)
+    }
+
     /// A new connection goes on with it.
     pub(super) fn pass_on(&mut self, expiry: Option<Duration>) {
         self.earlier = self.on_the_way;

@@ -79,14 +79,8 @@ impl<S: Socket> Talk<'_, S> {
             return Err(End::Stopping);
         }
         self.make_room_for_long_packet().await?;
-        let now = Instant::now();
         let reading = self.has_room();
-        if !reading {
-            self.heard = now;
-        }
-        if !self.wire.is_writing() {
-            self.wrote = now;
-        }
+        let now = self.forgive(reading);
         let deadline = self.deadline();
         tokio::select! {
             biased;
@@ -102,22 +96,46 @@ impl<S: Socket> Talk<'_, S> {
     }
 
     async fn moved(&mut self, moved: Moved) -> Result<(), End> {
+        if self.note_moved(moved)? {
+            self.take_packets().await?;
+            if self.session.unsettled_here() > 0 {
+                self.wire.acknowledge_receipt();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether bytes came.
+    pub(super) fn note_moved(&mut self, moved: Moved) -> Result<bool, End> {
         let now = Instant::now();
         if moved.written > 0 {
             self.wrote = now;
         }
         match moved.read {
-            None => Ok(()),
+            None => Ok(false),
             Some(0) => Err(End::Closed),
             Some(_) => {
                 self.heard = now;
-                self.take_packets().await?;
-                if self.session.unsettled_here() > 0 {
-                    self.wire.acknowledge_receipt();
-                }
-                Ok(())
+                Ok(true)
             }
         }
+    }
+
+    /// Whom we do not listen to is not silent, and whom we tell nothing is not slow to read.
+    pub(super) fn forgive(&mut self, reading: bool) -> Instant {
+        let now = Instant::now();
+        if !reading {
+            self.heard = now;
+        }
+        if !self.wire.is_writing() {
+            self.wrote = now;
+        }
+        now
+    }
+
+    pub(super) fn answer_ping(&mut self) {
+        self.shared.state.pings.increase();
+        self.dialect.put_pingresp(&mut self.wire.outbound);
     }
 
     /// Whether another packet may be taken. A sensor of version 5 knows how much may be under way, and is held to it; any
@@ -127,7 +145,7 @@ impl<S: Socket> Talk<'_, S> {
         self.stopping.is_none() && !full && !self.wire.is_stuffed()
     }
 
-    fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Instant {
         let limits = &self.shared.limits;
         let ends = [self.stopping, self.long.as_ref().map(|long| long.deadline)];
         let silent = self.heard + self.patience;
@@ -135,7 +153,7 @@ impl<S: Socket> Talk<'_, S> {
     }
 
     /// The deadline came: is anything really due?
-    fn expire(&self, now: Instant) -> Result<(), End> {
+    pub(super) fn expire(&self, now: Instant) -> Result<(), End> {
         let limits = &self.shared.limits;
         if self.stopping.is_some_and(|deadline| now >= deadline) {
             return Err(End::Stopping);
@@ -169,10 +187,7 @@ impl<S: Socket> Talk<'_, S> {
         match packet {
             Incoming::Publish(publish) => return self.publish(*publish, shortened_from).await,
             Incoming::Release { packet_id } => return self.release(packet_id).await,
-            Incoming::Ping => {
-                self.shared.state.pings.increase();
-                self.dialect.put_pingresp(outbound);
-            }
+            Incoming::Ping => self.answer_ping(),
             Incoming::Subscribe { packet_id, refusals } => {
                 self.shared.state.subscriptions_refused.add(refusals.len() as u64);
                 self.dialect.put_suback(outbound, packet_id, &refusals);
@@ -197,7 +212,7 @@ impl<S: Socket> Talk<'_, S> {
     }
 
     /// Writes the acknowledgements of all that is settled, so that one write carries those of a batch.
-    fn acknowledge(&mut self, first: Settlement) -> Result<(), End> {
+    pub(super) fn acknowledge(&mut self, first: Settlement) -> Result<(), End> {
         fail::fail_point!("listener.before_puback");
         let now = Instant::now();
         let mut next = Some(first);

@@ -91,6 +91,16 @@ impl<S: Socket> Wire<S> {
         Ok(self.framer.next(&mut self.inbound)?)
     }
 
+    /// Takes the next packet that is here and need not wait for those before it: a ping, or a release of what `is_held`.
+    pub(super) fn next_urgent(&mut self, is_held: impl Fn(u16) -> bool) -> Option<BytesMut> {
+        self.framer.next_urgent(&mut self.inbound, is_held)
+    }
+
+    /// Whether more may be read though nothing is taken from what is here.
+    pub(super) fn may_hold_more(&self) -> bool {
+        self.inbound.len() < MOST_READ && !self.is_stuffed()
+    }
+
     /// See [`Socket::acknowledge_receipt`].
     pub(super) fn acknowledge_receipt(&self) {
         self.stream.acknowledge_receipt();

@@ -25,6 +25,49 @@ async fn a_sensor_that_is_silent_beyond_its_keep_alive_is_closed_and_its_will_is
 }
 
 #[tokio::test]
+async fn while_no_readings_are_taken_a_sensor_is_acknowledged_and_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, space) = (open_ledger(folder.path()), Space::default());
+    let mut bench = Bench::run(listener_within(&ledger, space.clone()).await, ledger, |_| {});
+    let (mut sensor, _) = Sensor::connect(&bench, "a", false).await;
+    sensor.publish_once(1, false, "one").await;
+    sensor.publish(2, false, "two").await;
+    let before = vec![bench.next().await, bench.next().await];
+    space.refuse("the disk is full");
+    // All in one piece: the ping is there already when the message has to wait.
+    let waiting = [publish_packet(Some(3), false, b"s/t", b"three"), publish_packet(Some(4), false, b"s/t", b"four"), vec![0xc0, 0]];
+    sensor.send(&waiting.concat()).await;
+    sensor.expect(&[0xd0, 0]).await;
+    bench.commit(before).await;
+    sensor.expect(&[0x50, 2, 0, 1]).await;
+    sensor.expect_acks([2]).await;
+    sensor.release(1).await;
+    assert_eq!(bench.commit_next(1).await, ["released"]);
+    sensor.expect(&[0x70, 2, 0, 1]).await;
+    sensor.send(&[0xc0, 0]).await;
+    sensor.expect(&[0xd0, 0]).await;
+    bench.expect_nothing().await;
+    space.admit();
+    assert_eq!(bench.commit_next(2).await, ["three", "four"]);
+    sensor.expect_acks([3, 4]).await;
+    assert_eq!(bench.state.pings.get(), 2);
+}
+
+#[tokio::test]
+async fn a_sensor_that_dies_while_no_readings_are_taken_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, space) = (open_ledger(folder.path()), Space::default());
+    let bench = Bench::run(listener_within(&ledger, space.clone()).await, ledger, |_| {});
+    space.refuse("the disk is full");
+    let mut sensor = Sensor::dial(bench.address).await;
+    sensor.send(&connect_packet("a", true, 1, None)).await;
+    sensor.expect(&[0x20, 2, 0, 0]).await;
+    sensor.publish(1, false, "one").await;
+    sensor.expect_closed().await;
+    assert_eq!(bench.state.silent.get(), 1);
+}
+
+#[tokio::test]
 async fn a_sensor_without_keep_alive_is_closed_after_the_own_bound() {
     let (bench, _folder) = Bench::with(|listener| listener.shared.limits.idle = Duration::from_millis(100)).await;
     let (mut sensor, _) = Sensor::connect(&bench, "a", true).await;

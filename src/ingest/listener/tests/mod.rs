@@ -25,6 +25,7 @@ use crate::clock::SystemClock;
 use crate::ingest::{Admitted, Content, Outcome};
 use crate::ledger::Open;
 use crate::model::{Batch, MarkEvent};
+use crate::space::Space;
 
 /// Far beyond what anything here takes; a test that reaches it has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,7 +60,12 @@ fn settings() -> config::Listener {
 
 /// A listener that is not running yet, and the pump's end of its intake.
 async fn listener(ledger: &Ledger) -> (Listener, mpsc::Receiver<Admitted>) {
-    let (intake, handed_in) = Intake::new();
+    listener_within(ledger, Space::default()).await
+}
+
+/// The same with readings taken only where `space` has room.
+async fn listener_within(ledger: &Ledger, space: Space) -> (Listener, mpsc::Receiver<Admitted>) {
+    let (intake, handed_in) = Intake::within(space, u64::MAX);
     let (clock, state) = (Arc::new(SystemClock), Arc::default());
     let listener = Listener::bind(&settings(), MAX_MESSAGE_BYTES, intake, ledger.clone(), clock, state).await.unwrap();
     (listener, handed_in)
@@ -78,7 +84,10 @@ impl Bench {
     }
 
     async fn on(ledger: Ledger, shrink: impl FnOnce(&mut Listener)) -> Self {
-        let (mut listener, handed_in) = listener(&ledger).await;
+        Self::run(listener(&ledger).await, ledger, shrink)
+    }
+
+    fn run((mut listener, handed_in): (Listener, mpsc::Receiver<Admitted>), ledger: Ledger, shrink: impl FnOnce(&mut Listener)) -> Self {
         shrink(&mut listener);
         let (state, seats) = (Arc::clone(&listener.shared.state), Arc::clone(&listener.shared.seats));
         let (address, stop) = (listener.addresses()[0], CancellationToken::new());
