@@ -28,6 +28,13 @@ point "seccomp, Landlock and the limit of memory hold around SQL" \
 point "doctor finds no fault" forebay doctor --json
 forebay doctor | sed 's/^/        /'
 
+# Manual pages are not there to be verified in a root as small as this.
+verify_unit() { ! systemd-analyze verify --man=no forebay.service 2>&1 | grep forebay; }
+point "systemd-analyze verify has nothing to say" verify_unit
+# 1.6 without addresses; with IPAddressDeny=any and the addresses of broker and upstream named it is 1.5.
+point "systemd-analyze security: exposure at most 1.6" systemd-analyze security --offline=true --threshold=16 --no-pager \
+  /usr/lib/systemd/system/forebay.service
+
 # --- readings through mosquitto, which needs no setting
 send() { mosquitto_pub -h 127.0.0.1 -q 1 -t "garden/pump" -l; }
 seq -f '{"seq": %.0f}' 1 1000 | send
@@ -87,6 +94,13 @@ if [ -x /usr/local/bin/forebay-failpoints ]; then
   rm -r /run/systemd/system/forebay.service.d
   systemctl daemon-reload
 fi
+
+# --- an upgrade
+pid=$(show MainPID)
+point "an upgrade" dpkg --install /forebay.deb
+until_true 60 active
+point "starts the new program" test "$(show MainPID)" != "$pid"
+point "on the same data" until_true 60 accepted_at_least 60000
 
 # --- away and gone
 point "removal stops it" dpkg --remove forebay

@@ -30,13 +30,13 @@ cat > "$root/etc/systemd/system/test-boot.service" <<'UNIT'
 [Unit]
 Description=What a gateway goes through
 After=multi-user.target
+SuccessAction=exit-force
+FailureAction=exit-force
 [Service]
 Type=oneshot
 ExecStart=/usr/local/bin/test-boot-inside
 StandardOutput=file:/result
 StandardError=file:/details
-SuccessAction=exit-force
-FailureAction=exit-force
 TimeoutStartSec=15min
 [Install]
 WantedBy=default.target
