@@ -1,4 +1,4 @@
-//! Poor links: 64 kbit/s, one that is gone for 20 of every 40 seconds, one that loses every tenth packet. How long a backlog
+//! Poor links: 64 kbit/s, 128 kbit/s that are gone for 20 of every 40 seconds, one that loses every tenth packet. How long a backlog
 //! takes to drain, what that sends beside what is stored, and how soon the newest readings are upstream when the way is back;
 //! each beside the link as it is without the fault.
 //!
@@ -58,8 +58,8 @@ struct Scenario {
 const SCENARIOS: [Scenario; 7] = [
     Scenario { name: "unimpaired", s3: false, fault: Fault::None, cuts: &[] },
     Scenario { name: "64 kbit/s", s3: false, fault: Fault::Slow(64), cuts: &[] },
-    Scenario { name: "flaps, kernel tells", s3: false, fault: Fault::Slow(256), cuts: &[Cut::NearEnd, Cut::FarEnd, Cut::Address] },
-    Scenario { name: "flaps, kernel silent", s3: false, fault: Fault::Slow(256), cuts: &[Cut::Silent; 3] },
+    Scenario { name: "flaps, kernel tells", s3: false, fault: Fault::Slow(128), cuts: &[Cut::NearEnd, Cut::FarEnd, Cut::Address] },
+    Scenario { name: "flaps, kernel silent", s3: false, fault: Fault::Slow(128), cuts: &[Cut::Silent; 3] },
     Scenario { name: "10 % loss", s3: false, fault: Fault::Loss, cuts: &[] },
     Scenario { name: "S3 unimpaired", s3: true, fault: Fault::None, cuts: &[] },
     Scenario { name: "S3 10 % loss", s3: true, fault: Fault::Loss, cuts: &[] },

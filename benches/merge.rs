@@ -99,7 +99,7 @@ fn open(data: &Path, now: i64) -> House {
 async fn fill(data: &Path, size: Size) {
     let house = open(data, BEGIN);
     let clock: SharedClock = Arc::<SetClock>::clone(&house.clock);
-    let settings = Segment { seal_interval: Period(Duration::from_secs(3600)), seal_readings: u64::MAX };
+    let settings = Segment { seal_interval: Period(Duration::from_secs(3600)), seal_readings: 1_000_000 };
     let (sealer, handle) = Sealer::new(house.ledger.clone(), house.dir.clone(), settings, clock, Arc::new(SealerState::default()));
     let stop = CancellationToken::new();
     let task = tokio::spawn(sealer.run(stop.clone()));

@@ -39,7 +39,7 @@ impl Books {
 
     /// Whether every accepted reading is in exactly one place.
     pub fn balanced(&self) -> bool {
-        self.accepted == self.places().into_iter().map(|(_, readings)| readings).sum()
+        self.accepted == self.places().into_iter().map(|(_, readings)| readings).sum::<u64>()
     }
 }
 

@@ -30,7 +30,10 @@ const LOOK_INTERVAL: Duration = if cfg!(test) { Duration::from_millis(20) } else
 const SUSPICIOUS: Duration = if cfg!(test) { Duration::from_millis(60) } else { Duration::from_secs(5) };
 
 /// For a connection to come to life by itself once there is a way again.
-const REVIVAL: Duration = if cfg!(test) { Duration::from_millis(40) } else { Duration::from_secs(2) };
+const REVIVAL: Duration = if cfg!(test) { Duration::from_millis(40) } else { Duration::from_secs(1) };
+
+/// From the kernel's word of a new link, address or route to the probe: it tells of them one after the other.
+const NEWS_PAUSE: Duration = if cfg!(test) { Duration::from_millis(2) } else { Duration::from_millis(300) };
 
 /// While nothing is known of the line: 64 kbit a second.
 const USUAL_BYTES_PER_S: f64 = 8000.0;
@@ -84,7 +87,13 @@ impl Inner {
         let (limit, suspicious) = (self.longest_silence(bytes), self.usual_silence(bytes));
         let mut line = Line { sent: before, moved: Instant::now(), next_probe: suspicious, dead: false };
         loop {
-            sleep(LOOK_INTERVAL).await;
+            tokio::select! {
+                () = sleep(LOOK_INTERVAL) => {}
+                () = self.calls.network.notified(), if line.dead => {
+                    sleep(NEWS_PAUSE).await;
+                    line.next_probe = Duration::ZERO;
+                }
+            }
             let sent = self.upstream.sent_bytes();
             if sent != line.sent {
                 self.link.sent(sent);
@@ -112,7 +121,8 @@ impl Inner {
                 line.dead = true;
                 self.link.failed(error.to_string());
                 self.link.enter(LinkMode::Offline, self.clock.now());
-                line.next_probe = line.moved.elapsed() + self.probe_pause();
+                // Sooner than else: of the interval that the newest readings have, its revival takes a part.
+                line.next_probe = line.moved.elapsed() + self.probe_pause().mul_f64(0.75);
                 false
             }
             // Slow, not dead: asking again would only make it slower.

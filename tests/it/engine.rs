@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 
 use crate::support::{Gateway, PATIENCE, parquet_files};
 
+/// Without it the daemon would subscribe to whatever broker is at the usual port.
+const LISTENER: &str = "[listener]\nbind = [\"127.0.0.1:0\"]\n";
+
 fn wanted(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).map_or(usual, |text| text.parse().unwrap())
 }
@@ -25,10 +28,15 @@ fn wanted(variable: &str, usual: u64) -> u64 {
 fn send(gateway: &Gateway, path: &str, kind: &str, body: &str) -> UnixStream {
     let mut socket = UnixStream::connect(gateway.folder.path().join("forebay.sock")).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
+<<<<<<< .merge_file_gDCmvr
     let length = body.len();
     let head =
         format!("POST {path} HTTP/1.1\r\nhost: forebay\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n");
     socket.write_all(format!("{head}{body}").as_bytes()).unwrap();
+=======
+    let head = format!("POST {path} HTTP/1.1\r\nhost: forebay\r\nconnection: close\r\ncontent-type: {kind}\r\n");
+    socket.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+>>>>>>> .merge_file_fMmZS5
     socket
 }
 
@@ -105,7 +113,7 @@ fn segments(gateway: &Gateway) -> Vec<Value> {
 fn every_answer_sees_each_acknowledged_reading_once_while_everything_moves() {
     let mut gateway = Gateway::new("");
     gateway.configure(&format!(
-        "[segment]\nseal_interval = \"1s\"\n[retention]\ncap_readings = 60000\nmin_free = \"0\"\ncheck_interval = \"1s\"\n\
+        "{LISTENER}[segment]\nseal_interval = \"1s\"\n[retention]\ncap_readings = 60000\nmin_free = \"0\"\ncheck_interval = \"1s\"\n\
          [upstream]\nurl = \"file://{}\"\n",
         gateway.lake().display()
     ));
@@ -138,7 +146,7 @@ fn every_answer_sees_each_acknowledged_reading_once_while_everything_moves() {
 
 #[test]
 fn an_engine_killed_every_second_costs_no_reading_and_answers_again() {
-    let mut gateway = Gateway::new("[segment]\nseal_interval = \"2s\"\n");
+    let mut gateway = Gateway::new(&format!("{LISTENER}[segment]\nseal_interval = \"2s\"\n"));
     gateway.start();
     gateway.wait_for("an answer", works);
     let gateway = Arc::new(gateway);
@@ -160,7 +168,7 @@ fn an_engine_killed_every_second_costs_no_reading_and_answers_again() {
 
 #[test]
 fn a_damaged_segment_is_named_and_set_aside_and_the_rest_is_answered() {
-    let mut gateway = Gateway::new("");
+    let mut gateway = Gateway::new(LISTENER);
     gateway.start();
     let gateway = Arc::new(gateway);
     for _ in 0..3 {
@@ -190,7 +198,7 @@ fn a_damaged_segment_is_named_and_set_aside_and_the_rest_is_answered() {
 
 #[test]
 fn a_hundred_clients_at_once_get_the_right_answer_or_are_told_to_come_back() {
-    let mut gateway = Gateway::new("");
+    let mut gateway = Gateway::new(LISTENER);
     gateway.start();
     gateway.wait_for("an answer", works);
     let gateway = Arc::new(gateway);
@@ -223,7 +231,7 @@ fn a_hundred_clients_at_once_get_the_right_answer_or_are_told_to_come_back() {
 
 #[test]
 fn a_slow_reader_of_ten_million_rows_keeps_nobody_waiting() {
-    let mut gateway = Gateway::new("");
+    let mut gateway = Gateway::new(LISTENER);
     gateway.start();
     gateway.wait_for("an answer", works);
     let gateway = Arc::new(gateway);

@@ -77,9 +77,11 @@ const STATEMENTS: [&str; 24] = [
     "select count(*) from {r} a full join {r} b on a.seq = b.seq + 100 where a.time > '2026-11-20 12:00:00'",
     "select count(*) from {r} a where not exists (from {r} b where b.seq = a.seq + 100 and b.time > '2026-11-20 12:00:00')",
     "select count(*) from {r} where seq not in (select seq from {r} where time > '2026-11-20 12:00:00')",
-    "select count(b.seq), sum(b.seq) from {r} a asof join {r} b on a.sensor = b.sensor and a.time > b.time where b.time < '2026-11-20 12:00:00'",
+    "select count(b.seq), sum(b.seq) from {r} a asof join {r} b on a.sensor = b.sensor and a.time > b.time \
+     where b.time < '2026-11-20 12:00:00'",
     "select count(*) from (select *, row_number() over (order by time) as n from {r}) where time > '2026-11-20 12:00:00' and n > 350",
-    "select count(*) from (select *, max(time) over () as newest from {r}) where time < '2026-11-20 12:00:00' and newest > '2026-11-20 16:00:00'",
+    "select count(*) from (select *, max(time) over () as newest from {r}) \
+     where time < '2026-11-20 12:00:00' and newest > '2026-11-20 16:00:00'",
     "select sum(seq) from (select seq, time from {r} order by time limit 250) where time > '2026-11-20 11:00:00'",
     "select max(n) from (select count(*) as n, max(time) as newest from {r} group by sensor having newest > '2026-11-20 12:00:00')",
     "select count(*) filter (where time > '2026-11-20 12:00:00'), count(*) from {r}",
