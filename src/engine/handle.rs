@@ -232,13 +232,7 @@ mod tests {
     #[test]
     fn a_segment_is_found_in_what_is_said_of_it() {
         const NAME: &str = "readings/date=2026-11-20/00000000000000aa-0000000007.parquet";
-<<<<<<< .merge_file_2heA45
-        for (before, after) in
-            [("IO Error: Cannot open file \"", "\": No such file"), ("Invalid Input Error: File '", "' is no Parquet"), ("", "")]
-        {
-=======
         for (before, after) in [("IO Error: Cannot open file \"", "\": No such file"), ("File '", "' is no Parquet"), ("", "")] {
->>>>>>> .merge_file_1RGqF1
             assert_eq!(segment_in(&format!("{before}{NAME}{after}")), NAME.parse().ok());
         }
         assert_eq!(segment_in("IO Error: readings/date=2026-11-20/x.parquet, readings/a.parquet"), None);

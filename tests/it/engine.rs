@@ -28,15 +28,8 @@ fn wanted(variable: &str, usual: u64) -> u64 {
 fn send(gateway: &Gateway, path: &str, kind: &str, body: &str) -> UnixStream {
     let mut socket = UnixStream::connect(gateway.folder.path().join("forebay.sock")).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-<<<<<<< .merge_file_gDCmvr
-    let length = body.len();
-    let head =
-        format!("POST {path} HTTP/1.1\r\nhost: forebay\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n");
-    socket.write_all(format!("{head}{body}").as_bytes()).unwrap();
-=======
     let head = format!("POST {path} HTTP/1.1\r\nhost: forebay\r\nconnection: close\r\ncontent-type: {kind}\r\n");
     socket.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
->>>>>>> .merge_file_fMmZS5
     socket
 }
 
