@@ -23,7 +23,7 @@ const QUERIES: usize = 300;
 
 fn main() {
     let folder = scratch();
-    let daemon = Daemon::start_with_engine(folder.path());
+    let daemon = Daemon::start_with_engine(folder.path(), "");
     let sent = daemon.send(&format!("--sensors {SENSORS} --rate 0 --readings 4 --for 10s")).finish();
     daemon.flush();
     daemon.send(&format!("--sensors {SENSORS} --rate 0 --readings 4 --window 1 --for 1s")).finish();
