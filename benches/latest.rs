@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench latest`. One connection over the Unix socket, one request after the other.
 
-#![expect(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark stops at the first surprise")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark stops at the first surprise")]
 
 mod support;
 

@@ -4,6 +4,8 @@
 //! measured is printed with `--nocapture`.
 #![cfg(feature = "engine")]
 
+#![expect(clippy::print_stdout, reason = "whoever asks for the full counts wants the figures")]
+
 use std::fs;
 use std::io::{Read, Write as _};
 use std::os::unix::net::UnixStream;
