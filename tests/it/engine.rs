@@ -3,7 +3,6 @@
 //! The counts are those of a busy builder; `FOREBAY_ANSWERS=10000` and `FOREBAY_KILLS=60` ask for the full ones, and what was
 //! measured is printed with `--nocapture`.
 #![cfg(feature = "engine")]
-
 #![expect(clippy::print_stdout, reason = "whoever asks for the full counts wants the figures")]
 
 use std::fs;

@@ -1,4 +1,5 @@
 //! HTTP as a user asks it: curl on the Unix socket of the real program.
+#![cfg_attr(not(feature = "engine"), expect(unused_imports, dead_code, reason = "most of it asks SQL"))]
 
 use std::io::Cursor;
 use std::process::{Command, Stdio};
