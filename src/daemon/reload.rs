@@ -50,7 +50,8 @@ impl Live {
         self.sources.set_cap(new.retention.cap.0);
         let waiting = waiting(&settings, &new);
         // Compared with what holds the next time, too.
-        *settings = Config { ingest: new.ingest, route: new.route, journal: new.journal, retention: new.retention, ..settings.clone() };
+        let ingest = config::Ingest { max_message_bytes: settings.ingest.max_message_bytes, ..new.ingest };
+        *settings = Config { ingest, route: new.route, journal: new.journal, retention: new.retention, ..settings.clone() };
         Ok(waiting)
     }
 }

@@ -27,17 +27,6 @@ fn a_second_daemon_on_the_same_folder_says_so_and_ends() {
 }
 
 #[test]
-fn a_hangup_does_not_end_the_daemon() {
-    let mut gateway = Gateway::new("[listener]\nbind = [\"127.0.0.1:0\"]\n[engine]\nenabled = false\n");
-    gateway.start();
-    let holder = fs::read_to_string(gateway.data().join("forebay.lock")).unwrap();
-    let sent = std::process::Command::new("kill").args(["-HUP", holder.trim()]).status().unwrap();
-    assert!(sent.success());
-    gateway.wait_for("the log to say so", |gateway| gateway.log().contains("SIGHUP"));
-    assert_eq!(gateway.stop(), Some(0));
-}
-
-#[test]
 fn a_broker_that_is_not_there_is_a_reason_in_status() {
     let port = crate::support::free_port();
     let mut gateway = Gateway::new(&format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\n[engine]\nenabled = false\n"));
