@@ -8,11 +8,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, sleep};
 
+use super::UploadError;
 use super::link::LinkMode;
 use super::uploader::Inner;
 use super::upstream::{Body, Put, UpstreamError};
+use super::worker::MAX_PROBES;
 
 /// Longest wait for an answer to anything small.
 pub(super) const ANSWER_TIME: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(60) };
@@ -82,60 +85,68 @@ impl Inner {
         outcome
     }
 
-    /// Watches a put of `bytes` and returns when it is to be given up.
+    /// Watches a put of `bytes` and returns when it is to be given up. What it hands to the kernel at once tells nothing of
+    /// the line, so that in silence it is asked, again and again, whether there is a way: an outage may begin at any time, and
+    /// the put notices its end last. As in the worker, a probe does not wait for the one before.
     async fn watch(&self, bytes: u64, before: u64) -> UpstreamError {
         let (limit, suspicious) = (self.longest_silence(bytes), self.usual_silence(bytes));
         let mut line = Line { sent: before, moved: Instant::now(), next_probe: suspicious, dead: false };
+        let mut probes = FuturesUnordered::new();
         loop {
             tokio::select! {
-                () = sleep(LOOK_INTERVAL) => {}
+                Some(outcome) = probes.next() => {
+                    let outcome: Result<(), UploadError> = outcome;
+                    if outcome.is_ok() {
+                        probes.clear();
+                    }
+                    if self.is_overtaken(&mut line, outcome, before).await {
+                        return UpstreamError::Ambiguous("the connection died with the way it took; there is another way".to_owned());
+                    }
+                }
                 () = self.calls.network.notified(), if line.dead => {
                     sleep(NEWS_PAUSE).await;
                     line.next_probe = Duration::ZERO;
                 }
+                () = sleep(LOOK_INTERVAL) => {}
             }
             let sent = self.upstream.sent_bytes();
             if sent != line.sent {
                 self.link.sent(sent);
                 self.revived(&mut line);
+                probes.clear();
                 line = Line { sent, moved: Instant::now(), next_probe: suspicious, dead: false };
             }
             let silent = line.moved.elapsed();
             if silent >= limit {
                 return silence(silent);
             }
-            if silent >= line.next_probe && self.is_overtaken(&mut line, sent.saturating_sub(before)).await {
-                return UpstreamError::Ambiguous("the connection died with the way it took; there is another way".to_owned());
+            if silent >= line.next_probe && probes.len() < MAX_PROBES {
+                probes.push(self.probe());
+                // Sooner than else: of the interval that the newest readings have, its revival takes a part.
+                line.next_probe = silent + self.probe_pause() / 2;
             }
         }
     }
 
-    /// Asks on another connection whether there is a way. True: there was none, there is one again, and the put that has
-    /// sent `bytes` did not notice.
-    async fn is_overtaken(&self, line: &mut Line, bytes: u64) -> bool {
-        match self.probe().await {
+    /// What was asked on another connection. True: there was no way, there is one again, and the put that has sent what is
+    /// beyond `before` did not notice.
+    async fn is_overtaken(&self, line: &mut Line, probed: Result<(), UploadError>, before: u64) -> bool {
+        match probed {
             Err(error) => {
-                if !line.dead {
+                if !std::mem::replace(&mut line.dead, true) {
                     tracing::warn!(upstream = self.upstream.describe(), %error, "the link fails under an upload");
                 }
-                line.dead = true;
                 self.link.failed(error.to_string());
                 self.link.enter(LinkMode::Offline, self.clock.now());
-                // Sooner than else: of the interval that the newest readings have, its revival takes a part.
-                line.next_probe = line.moved.elapsed() + self.probe_pause().mul_f64(0.75);
                 false
             }
-            // Slow, not dead: asking again would only make it slower.
-            Ok(()) if !line.dead => {
-                line.next_probe = Duration::MAX;
-                false
-            }
+            // Slow, not dead.
+            Ok(()) if !line.dead => false,
             Ok(()) => {
                 sleep(REVIVAL).await;
                 let still = self.upstream.sent_bytes() == line.sent;
                 self.revived(line);
-                line.next_probe = Duration::MAX;
-                still && self.thrift.affords(bytes)
+                still && self.thrift.affords(line.sent.saturating_sub(before))
             }
         }
     }

@@ -31,7 +31,7 @@ use crate::segment::Demand;
 const IDLE_TICK: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(30) };
 
 /// Probes that may be under way at a time.
-const MAX_PROBES: usize = 4;
+pub(super) const MAX_PROBES: usize = 4;
 
 /// Between two probes whatever asks for them: the kernel tells of a new link in many messages.
 const MIN_PROBE_PAUSE: Duration = if cfg!(test) { Duration::from_millis(2) } else { Duration::from_millis(500) };

@@ -1,5 +1,7 @@
 //! The store: applies what the daemon says, each commit as one DuckDB transaction.
 
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use arrow::ipc::reader::StreamReader;
 use duckdb::Connection;
 
@@ -8,11 +10,16 @@ use super::database::{create, failed};
 use crate::engine::protocol::{Moment, SmallTable};
 use crate::model::{Seq, columns};
 
+/// Journal batches that go into the table together: many hold a few readings each, and an append costs a millisecond.
+const BATCHES_AT_ONCE: usize = 64;
+
 /// The only connection that writes. After an error it must not be used: DuckDB would take a commit of the broken
 /// transaction for a rollback without a word. So the process ends.
 pub struct Store {
     connection: Connection,
     in_transaction: bool,
+    /// Readings that are not in the table yet.
+    waiting: Vec<RecordBatch>,
     mark: Seq,
     segments: usize,
 }
@@ -20,14 +27,22 @@ pub struct Store {
 impl Store {
     /// An empty store.
     pub fn new(connection: Connection) -> Self {
-        Self { connection, in_transaction: false, mark: 0, segments: 0 }
+        Self { connection, in_transaction: false, waiting: Vec::new(), mark: 0, segments: 0 }
     }
 
     /// Adds the readings of a journal batch.
     pub fn add_rows(&mut self, batch: &[u8], first_seq: Seq) -> Result<(), ChildError> {
-        self.begin()?;
         // The appender knows no dictionaries.
-        let readings = columns::plain_words(&columns::decode_journal(batch, first_seq)?)?;
+        self.waiting.push(columns::plain_words(&columns::decode_journal(batch, first_seq)?)?);
+        if self.waiting.len() >= BATCHES_AT_ONCE { self.append() } else { Ok(()) }
+    }
+
+    /// Puts what waits into the table.
+    fn append(&mut self) -> Result<(), ChildError> {
+        let Some(first) = self.waiting.first() else { return Ok(()) };
+        let readings = concat_batches(&first.schema(), &self.waiting)?;
+        self.waiting.clear();
+        self.begin()?;
         let mut appender = self.connection.appender_to_db("hot", "internal").map_err(failed("adding readings"))?;
         appender.append_record_batch(readings).map_err(failed("adding readings"))?;
         // Dropping it would flush too, but hide what went wrong.
@@ -59,6 +74,7 @@ impl Store {
 
     /// Makes everything since the last commit true at once; says how many segments are attached.
     pub fn commit(&mut self, moment: &Moment) -> Result<usize, ChildError> {
+        self.append()?;
         self.begin()?;
         if moment.mark > self.mark {
             let sealed = format!("delete from internal.hot where seq <= {}", moment.mark);
