@@ -10,8 +10,8 @@ use super::database::{create, failed};
 use crate::engine::protocol::{Moment, SmallTable};
 use crate::model::{Seq, columns};
 
-/// Journal batches that go into the table together: many hold a few readings each, and an append costs a millisecond.
-const BATCHES_AT_ONCE: usize = 64;
+/// Readings that go into the table together: many journal batches hold only a few, and an append costs a millisecond.
+const READINGS_AT_ONCE: usize = 8192;
 
 /// The only connection that writes. After an error it must not be used: DuckDB would take a commit of the broken
 /// transaction for a rollback without a word. So the process ends.
@@ -34,7 +34,8 @@ impl Store {
     pub fn add_rows(&mut self, batch: &[u8], first_seq: Seq) -> Result<(), ChildError> {
         // The appender knows no dictionaries.
         self.waiting.push(columns::plain_words(&columns::decode_journal(batch, first_seq)?)?);
-        if self.waiting.len() >= BATCHES_AT_ONCE { self.append() } else { Ok(()) }
+        let readings: usize = self.waiting.iter().map(RecordBatch::num_rows).sum();
+        if readings >= READINGS_AT_ONCE { self.append() } else { Ok(()) }
     }
 
     /// Puts what waits into the table.

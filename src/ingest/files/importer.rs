@@ -15,7 +15,7 @@ use crate::error::ErrorKind;
 use crate::ingest::latest::{Latest, TooManySeries};
 use crate::ledger::{Ledger, LedgerError};
 use crate::model::{Digest, ImportedRows, SeriesSummary, TimeSource};
-use crate::space::Space;
+use crate::space::{Claim, Space};
 
 /// How long a piece waits for the sealer before its sender is told to come again.
 const ROOM_TIME: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(20) };
@@ -132,7 +132,8 @@ impl Importer {
         if let Some(why) = self.space.refusal() {
             return Err(ImportError::NoSpace(why));
         }
-        self.wait_for_room().await?;
+        self.wait_for_sealer().await?;
+        let _room = self.claim(rows.bytes.len() as u64).await?;
         rows.new_series = self.latest.admit_all(series.iter().map(|series| &series.key))?;
         let known = self.ledger.import(rows).await.inspect_err(|error| {
             if error.kind() == ErrorKind::Full {
@@ -152,7 +153,13 @@ impl Importer {
         Ok(spawn_blocking(move || ledger.reader()?.imported_rows(&file)).await??)
     }
 
-    async fn wait_for_room(&self) -> Result<(), ImportError> {
+    /// Room for the piece in the journal, and as much beside it while it is in the WAL too.
+    async fn claim(&self, bytes: u64) -> Result<Claim, ImportError> {
+        let refusal = || self.space.refusal().unwrap_or_else(|| "there is no room below retention.cap".into());
+        timeout(ROOM_TIME, self.space.claim(2 * bytes)).await.map_err(|_| ImportError::NoSpace(refusal()))
+    }
+
+    async fn wait_for_sealer(&self) -> Result<(), ImportError> {
         let mut progress = self.ledger.progress();
         let hot = |progress: &crate::ledger::Progress| progress.last_seq.saturating_sub(progress.mark);
         let room = progress.wait_for(|progress| hot(progress) <= self.max_hot);

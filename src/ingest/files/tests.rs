@@ -16,7 +16,7 @@ use crate::config;
 use crate::ingest::Latest;
 use crate::ledger::{Ledger, Open};
 use crate::model::{Digest, Reading, TimeSource, Timestamp, columns};
-use crate::space::Space;
+use crate::space::{Allowance, Space};
 
 const NOW: Timestamp = Timestamp(1_795_168_800_000_000);
 const ARRIVAL: Arrival = Arrival { now: NOW, trusted: true };
@@ -275,6 +275,16 @@ async fn without_space_an_import_is_told_at_once() {
     house.space.refuse("the cap is reached");
     assert!(matches!(house.take(0, 10).await, Err(ImportError::NoSpace(_))));
     house.space.admit();
+    assert_eq!(house.take(0, 10).await.unwrap(), 10);
+}
+
+#[tokio::test]
+async fn an_import_takes_no_more_than_the_room_below_the_cap() {
+    let house = House::open(10, 1_000);
+    house.space.allow(0, Allowance { bytes: 0, largest: 1 << 20, low: 0 });
+    assert!(matches!(house.take(0, 10).await, Err(ImportError::NoSpace(_))));
+    assert_eq!(house.accepted(), 0);
+    house.space.allow(0, Allowance { bytes: 1 << 20, largest: 1 << 20, low: 0 });
     assert_eq!(house.take(0, 10).await.unwrap(), 10);
 }
 
