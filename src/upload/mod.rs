@@ -8,8 +8,8 @@
 //! On failure: the shipment stays in the ledger and is taken up again, after a pause or a restart, byte by byte the same.
 //!
 //! The way of a shipment: `worker` has the link's modes and decides when to try, `staging` chooses and builds, `shipping`
-//! takes a shipment through its steps, `patience` says how long to wait for an answer, `refusal` what becomes of one that
-//! is refused, `reconcile` recognises what an earlier ledger delivered, [`Upstream`] is the seam to where it goes: a folder
+//! takes a shipment through its steps, `patience` says how long to wait for an answer, `straggler` has the file that was
+//! overtaken by newer ones, `refusal` what becomes of a shipment that is refused, `reconcile` recognises what an earlier ledger delivered, [`Upstream`] is the seam to where it goes: a folder
 //! in `file`, S3 and collectors in `remote`. [`verify()`] reads a lake.
 //!
 //! [`SegmentDir`]: crate::segment::SegmentDir
@@ -26,6 +26,7 @@ mod refusal;
 mod remote;
 mod shipping;
 mod staging;
+mod straggler;
 mod uploader;
 mod upstream;
 mod verify;
@@ -40,5 +41,5 @@ pub use key::LakeKey;
 pub use link::{LinkMode, LinkState, LinkStatus, SetAside};
 pub use network::watch_network;
 pub use uploader::{Setup, Uploader, UploaderHandle};
-pub use upstream::{Answer, Body, Content, Put, Upstream, UpstreamError, open};
+pub use upstream::{Answer, Body, Content, Put, Sent, Upstream, UpstreamError, open};
 pub use verify::{Finding, FindingKind, InstanceReport, Progress, Report, Verdict, verify, verify_watched};

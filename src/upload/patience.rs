@@ -1,10 +1,11 @@
 //! How long to wait for upstream: as long as something moves, and no longer than a slow link needs.
 //!
-//! A put is given up when it was silent for too long, by what may still lie in buffers on a slow line. It is given up
-//! sooner when the line was seen to be dead and there is a way again: TCP may take as long as the outage to notice. But
-//! what is given up has to be sent again, so that a live connection on a poor line is never cut off twice: only what
-//! [`Thrift`] can afford is.
+//! A put is given up when it was silent for too long, by what may still lie in buffers on a slow line. When the line was seen
+//! to be dead and there is a way again, the put of a file is left to itself ([`super::straggler`]), where the newest readings
+//! go first; else it is given up sooner: TCP may take as long as the outage to notice. But what is given up has to be sent
+//! again, so that a live connection on a poor line is never cut off twice: only what [`Thrift`] can afford is.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -13,9 +14,11 @@ use tokio::time::{Instant, sleep};
 
 use super::UploadError;
 use super::link::LinkMode;
+use super::straggler::PutUnderWay;
 use super::uploader::Inner;
-use super::upstream::{Body, Put, UpstreamError};
+use super::upstream::{Body, Put, Sent, UpstreamError};
 use super::worker::MAX_PROBES;
+use crate::segment::Pin;
 
 /// Longest wait for an answer to anything small.
 pub(super) const ANSWER_TIME: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(60) };
@@ -70,27 +73,62 @@ fn silence(time: Duration) -> UpstreamError {
     UpstreamError::Ambiguous(format!("none within {} s", time.as_secs_f32().round()))
 }
 
+/// What is put.
+pub(super) struct Parcel<'a> {
+    pub(super) key: &'a str,
+    pub(super) body: Body,
+    /// Keeps its file.
+    pub(super) pin: Option<Pin>,
+}
+
+/// What became of a put.
+#[derive(Debug)]
+pub(super) enum PutEnd {
+    /// It is there.
+    Done,
+    /// It goes on by itself, for there is something newer to send.
+    Left,
+}
+
+/// What a watch over a put found.
+enum Watched {
+    /// It is to be given up.
+    Hopeless(UpstreamError),
+    /// The link is back, and the put may be left to itself.
+    Leave,
+}
+
 impl Inner {
-    /// Puts `body`, and waits for the answer as long as there is hope.
-    pub(super) async fn put(&self, key: &str, body: Body) -> Result<Put, UpstreamError> {
-        let (bytes, before) = (body.bytes, self.upstream.sent_bytes());
+    /// Puts `put`, and waits for the answer as long as there is hope; with `may_leave`, until the link comes back under it.
+    pub(super) async fn put(&self, put: Parcel<'_>, may_leave: bool) -> Result<PutEnd, UpstreamError> {
+        let left = self.straggler.take(put.key);
+        let was_left = left.is_some();
+        let mut put = left.unwrap_or_else(|| PutUnderWay::begin(Arc::clone(&self.upstream), put.key, put.body, put.pin));
+        let (bytes, sent) = (put.bytes, put.sent.clone());
         let outcome = tokio::select! {
-            answer = self.upstream.put_new(key, body) => answer,
-            given_up = self.watch(bytes, before) => Err(given_up),
+            answer = &mut put => answer,
+            watched = self.watch(bytes, &sent, was_left, may_leave) => match watched {
+                Watched::Hopeless(error) => Err(error),
+                Watched::Leave => {
+                    tracing::info!(key = put.key, bytes, sent = sent.bytes(), "a file goes on by itself beside the newest readings");
+                    self.straggler.leave(put);
+                    return Ok(PutEnd::Left);
+                }
+            }
         };
-        let sent = self.upstream.sent_bytes();
-        self.thrift.note(matches!(outcome, Ok(Put::Stored)), sent.saturating_sub(before));
-        self.link.sent(sent);
-        tracing::debug!(key, ?outcome, "put");
-        outcome
+        self.thrift.note(matches!(outcome, Ok(Put::Stored)), sent.bytes());
+        self.link.sent(self.upstream.sent_bytes());
+        tracing::debug!(key = put.key, ?outcome, "put");
+        outcome.map(|_| PutEnd::Done)
     }
 
-    /// Watches a put of `bytes` and returns when it is to be given up. What it hands to the kernel at once tells nothing of
-    /// the line, so that in silence it is asked, again and again, whether there is a way: an outage may begin at any time, and
+    /// Watches a put of `bytes` and returns when it is to be left or given up. What it hands to the kernel at once tells nothing
+    /// of the line, so that in silence it is asked, again and again, whether there is a way: an outage may begin at any time, and
     /// the put notices its end last. As in the worker, a probe does not wait for the one before.
-    async fn watch(&self, bytes: u64, before: u64) -> UpstreamError {
+    async fn watch(&self, bytes: u64, sent: &Sent, was_left: bool, may_leave: bool) -> Watched {
         let (limit, suspicious) = (self.longest_silence(bytes), self.usual_silence(bytes));
-        let mut line = Line { sent: before, moved: Instant::now(), next_probe: suspicious, dead: false };
+        let may_leave = || may_leave && self.straggler.is_free();
+        let mut line = Line { sent: sent.bytes(), moved: Instant::now(), next_probe: suspicious, dead: false, outlasted: was_left };
         let mut probes = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -99,8 +137,12 @@ impl Inner {
                     if outcome.is_ok() {
                         probes.clear();
                     }
-                    if self.is_overtaken(&mut line, outcome, before).await {
-                        return UpstreamError::Ambiguous("the connection died with the way it took; there is another way".to_owned());
+                    if self.is_way_back(&mut line, outcome) && may_leave() {
+                        return Watched::Leave;
+                    }
+                    if line.outlasted && self.is_overtaken(&line, sent).await {
+                        let died = "the connection died with the way it took; there is another way".to_owned();
+                        return Watched::Hopeless(UpstreamError::Ambiguous(died));
                     }
                 }
                 () = self.calls.network.notified(), if line.dead => {
@@ -109,16 +151,17 @@ impl Inner {
                 }
                 () = sleep(LOOK_INTERVAL) => {}
             }
-            let sent = self.upstream.sent_bytes();
-            if sent != line.sent {
-                self.link.sent(sent);
-                self.revived(&mut line);
+            if sent.bytes() != line.sent {
+                self.link.sent(self.upstream.sent_bytes());
+                if self.revived(&mut line) && may_leave() {
+                    return Watched::Leave;
+                }
                 probes.clear();
-                line = Line { sent, moved: Instant::now(), next_probe: suspicious, dead: false };
+                line = Line { sent: sent.bytes(), moved: Instant::now(), next_probe: suspicious, dead: false, outlasted: false };
             }
             let silent = line.moved.elapsed();
             if silent >= limit {
-                return silence(silent);
+                return Watched::Hopeless(silence(silent));
             }
             if silent >= line.next_probe && probes.len() < MAX_PROBES {
                 probes.push(self.probe());
@@ -128,35 +171,41 @@ impl Inner {
         }
     }
 
-    /// What was asked on another connection. True: there was no way, there is one again, and the put that has sent what is
-    /// beyond `before` did not notice.
-    async fn is_overtaken(&self, line: &mut Line, probed: Result<(), UploadError>, before: u64) -> bool {
+    /// What was asked on another connection. True: there was no way, and there is one again.
+    fn is_way_back(&self, line: &mut Line, probed: Result<(), UploadError>) -> bool {
         match probed {
             Err(error) => {
                 if !std::mem::replace(&mut line.dead, true) {
                     tracing::warn!(upstream = self.upstream.describe(), %error, "the link fails under an upload");
+                    line.outlasted = false;
                 }
                 self.link.failed(error.to_string());
                 self.link.enter(LinkMode::Offline, self.clock.now());
                 false
             }
-            // Slow, not dead.
-            Ok(()) if !line.dead => false,
+            // False: slow, not dead.
             Ok(()) => {
-                sleep(REVIVAL).await;
-                let still = self.upstream.sent_bytes() == line.sent;
-                self.revived(line);
-                still && self.thrift.affords(line.sent.saturating_sub(before))
+                let is_back = self.revived(line);
+                line.outlasted |= is_back;
+                is_back
             }
         }
     }
 
-    /// If there was no way, there is one again.
-    fn revived(&self, line: &mut Line) {
-        if std::mem::take(&mut line.dead) {
+    /// There is a way again, and the put did not notice; nor would it cost too much to begin it anew.
+    async fn is_overtaken(&self, line: &Line, sent: &Sent) -> bool {
+        sleep(REVIVAL).await;
+        sent.bytes() == line.sent && self.thrift.affords(line.sent)
+    }
+
+    /// There is a way; whether there was none before.
+    fn revived(&self, line: &mut Line) -> bool {
+        let was_dead = std::mem::take(&mut line.dead);
+        if was_dead {
             self.link.enter(LinkMode::Online, self.clock.now());
             self.came_back.store(true, Ordering::Relaxed);
         }
+        was_dead
     }
 
     /// Silence that ends a put: an answer's time, and what the buffers hold on the slowest link.
@@ -177,7 +226,7 @@ impl Inner {
 
 /// What is known of the connection that a put uses.
 struct Line {
-    /// Bytes handed to it, by the upstream's count.
+    /// Bytes of the body handed to it.
     sent: u64,
     /// When that last changed.
     moved: Instant,
@@ -185,6 +234,8 @@ struct Line {
     next_probe: Duration,
     /// There was no way.
     dead: bool,
+    /// There was no way, there is one again, and whether it came to life is not known yet.
+    outlasted: bool,
 }
 
 #[cfg(test)]

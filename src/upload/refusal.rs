@@ -63,7 +63,7 @@ impl Doubt {
         self.since = self.since.filter(|since| since.elapsed() < SETTLED_AFTER);
     }
 
-    fn is_none(&self) -> bool {
+    pub(super) fn is_none(&self) -> bool {
         self.since.is_none()
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::UploadError;
 use super::key::LakeKey;
 use super::link::SetAside;
-use super::patience::{ANSWER_TIME, within};
+use super::patience::{ANSWER_TIME, Parcel, PutEnd, within};
 use super::refusal::Doubt;
 use super::staging::{Load, stage};
 use super::uploader::Inner;
@@ -58,7 +58,10 @@ impl Inner {
         let (newest_first, now) = (self.settings.order == Order::NewestFirst, self.clock.now());
         let (shipment, resumed) = match self.read(move |reader| find(reader, newest_first, now)).await? {
             Found::Open(shipment) => (shipment, true),
-            Found::Nothing => return Ok(Shipped::Nothing),
+            Found::Nothing => {
+                self.straggler.forget();
+                return Ok(Shipped::Nothing);
+            }
             Found::RefusedLongAgo => {
                 self.ledger.retry_refused(Retry::Due).await?;
                 return Ok(Shipped::Over);
@@ -117,8 +120,13 @@ impl Inner {
         let (begun, before) = (Instant::now(), self.upstream.sent_bytes());
         let segments = local_names(&manifest)?;
         let _pin = self.dir.pin(&segments);
+        // Where it could give way to the newest readings.
+        let may_leave = self.settings.order == Order::NewestFirst && doubt.is_none();
         for (file, name) in manifest.files.iter().zip(&segments) {
-            match self.put(&file.key, Body::file(self.dir.path(name), file.bytes, file.sha256)).await {
+            let body = Body::file(self.dir.path(name), file.bytes, file.sha256);
+            let pin = Some(self.dir.pin(std::slice::from_ref(name)));
+            match self.put(Parcel { key: &file.key, body, pin }, may_leave).await {
+                Ok(PutEnd::Left) => return Ok(Shipped::Over),
                 Err(UpstreamError::Source { detail, .. }) => {
                     if !self.settle_damage(shipment, file, name, detail).await? {
                         return Ok(Shipped::Over);
@@ -130,7 +138,7 @@ impl Inner {
             fail::fail_point!("upload.after_part");
         }
         doubt.begin();
-        let outcome = self.put(&key, Body::memory(shipment.manifest.clone())).await;
+        let outcome = self.put(Parcel { key: &key, body: Body::memory(shipment.manifest.clone()), pin: None }, false).await;
         match &outcome {
             Ok(_) => {}
             Err(UpstreamError::Ambiguous(_)) => doubt.no_answer(),

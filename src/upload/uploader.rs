@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::UploadError;
 use super::link::LinkState;
 use super::patience::{Thrift, within};
+use super::straggler::Straggler;
 use super::upstream::{Upstream, UpstreamError};
 use super::worker::Worker;
 use crate::clock::SharedClock;
@@ -98,6 +99,7 @@ pub(super) struct Inner {
     pub(super) link: LinkState,
     pub(super) sealer_state: Arc<SealerState>,
     pub(super) thrift: Thrift,
+    pub(super) straggler: Straggler,
     /// The link was gone under a put, and is back.
     pub(super) came_back: AtomicBool,
     pub(super) sealer: Option<SealerHandle>,
@@ -161,6 +163,7 @@ impl Uploader {
             link,
             sealer_state,
             thrift: Thrift::default(),
+            straggler: Straggler::default(),
             came_back: AtomicBool::new(false),
             sealer,
             calls: Arc::clone(&handle.calls),

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -81,6 +82,24 @@ pub struct Body {
     pub bytes: u64,
     /// Their digest, known beforehand.
     pub sha256: Digest,
+    /// How many were handed to the line.
+    pub sent: Sent,
+}
+
+/// Bytes of a body that were handed to the line, counted chunk by chunk as they go: by it a put shows that it moves.
+#[derive(Debug, Clone, Default)]
+pub struct Sent(Arc<AtomicU64>);
+
+impl Sent {
+    /// `bytes` more.
+    pub fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// All of them until now, those of an earlier try of the same put included.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Where the bytes of a [`Body`] are.
@@ -96,12 +115,12 @@ impl Body {
     /// A body in memory.
     pub fn memory(bytes: impl Into<Bytes>) -> Self {
         let content = bytes.into();
-        Self { bytes: content.len() as u64, sha256: Digest::of(&content), content: Content::Memory(content) }
+        Self { bytes: content.len() as u64, sha256: Digest::of(&content), content: Content::Memory(content), sent: Sent::default() }
     }
 
     /// A body in a file of `bytes` bytes with the digest `sha256`, which whoever reads it checks.
     pub fn file(path: PathBuf, bytes: u64, sha256: Digest) -> Self {
-        Self { content: Content::File(path), bytes, sha256 }
+        Self { content: Content::File(path), bytes, sha256, sent: Sent::default() }
     }
 
     /// Opens it for reading; blocking.
@@ -135,7 +154,7 @@ pub trait Upstream: Send + Sync {
     /// Cheaply: is there a way, and is the place ours?
     fn probe(&self) -> Answer<'_, ()>;
 
-    /// Bytes of bodies handed to the line since the start, counted chunk by chunk as they go: by it a put shows that it moves.
+    /// Bytes of bodies handed to the line since the start, also those that were in vain.
     fn sent_bytes(&self) -> u64;
 
     /// Makes the place ready. The caller knows that nothing was ever delivered from here.

@@ -6,6 +6,7 @@ connection breaks, under the same packet id and with DUP set.
 
 import argparse
 import json
+import secrets
 import sys
 import threading
 import time
@@ -25,6 +26,7 @@ parser.add_argument("--rate", type=float, default=0, help="messages a second; 0:
 parser.add_argument("--qos", type=int, choices=[1, 2], default=1)
 parser.add_argument("--mqtt-version", type=int, choices=[4, 5], default=4, help="4 is 3.1.1")
 parser.add_argument("--reconnect", type=float, default=1, help="seconds before each attempt to connect again")
+parser.add_argument("--noise", type=int, default=0, help="bytes in each message that no compression makes much smaller")
 parser.add_argument("--deadline", type=float, default=240)
 args = parser.parse_args()
 
@@ -85,7 +87,10 @@ started = time.monotonic()
 for number in range(args.first, args.first + args.messages):
     if args.rate:
         time.sleep(max(0, started + (number - args.first) / args.rate - time.monotonic()))
-    payload = json.dumps({"seq": number, "temperature": round(20 + number % 100 / 10, 1)})
+    values = {"seq": number, "temperature": round(20 + number % 100 / 10, 1)}
+    if args.noise:
+        values["noise"] = secrets.token_urlsafe(args.noise)[: args.noise]
+    payload = json.dumps(values)
     with changed:
         # Twice the window waits in the client; the library itself keeps no more than the window on the wire.
         changed.wait_for(lambda: len(pending) < 2 * args.window, timeout=max(0.1, deadline - time.monotonic()))

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::model::Digest;
 use crate::upload::pace::Pace;
-use crate::upload::upstream::{Body, Content};
+use crate::upload::upstream::{Body, Content, Sent};
 
 /// Sent at a time; no more, so that the pace is even.
 const CHUNK_BYTES: u64 = 16 << 10;
@@ -43,6 +43,7 @@ struct Outgoing {
     sum: Sha256,
     promised: Digest,
     pace: Arc<Pace>,
+    sent: Sent,
     flaw: Flaw,
 }
 
@@ -56,7 +57,8 @@ pub async fn outgoing(body: &Body, pace: Arc<Pace>) -> io::Result<(impl Stream<I
         Content::File(path) => Box::new(File::open(path).await?),
     };
     let flaw = Flaw::default();
-    let state = Outgoing { from, left: body.bytes, sum: Sha256::new(), promised: body.sha256, pace, flaw: flaw.clone() };
+    let (sum, sent) = (Sha256::new(), body.sent.clone());
+    let state = Outgoing { from, left: body.bytes, sum, promised: body.sha256, pace, sent, flaw: flaw.clone() };
     let chunks = stream::try_unfold(state, |mut state| async move {
         let chunk = state.next().await.map_err(|error| state.flaw.note(error))?;
         Ok(chunk.map(|chunk| (chunk, state)))
@@ -83,6 +85,7 @@ impl Outgoing {
             }
         }
         tokio::time::sleep(self.pace.charge(chunk.len())).await;
+        self.sent.add(chunk.len());
         Ok(Some(chunk.into()))
     }
 }

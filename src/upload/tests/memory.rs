@@ -36,6 +36,8 @@ pub enum Fault {
     Busy(Duration),
     /// It is done, over more time than any silence may take.
     Trickle,
+    /// It moves as long as there is a link, and is done when it is let go.
+    Held,
 }
 
 /// What of the keys is refused for good.
@@ -55,6 +57,7 @@ struct State {
     read_only: bool,
     deaf_to: usize,
     probes: usize,
+    let_go: bool,
 }
 
 /// The upstream. Its objects survive every crash of the gateway.
@@ -71,6 +74,11 @@ impl Memory {
     /// The next puts meet `faults`.
     pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state().script = faults.into_iter().collect();
+    }
+
+    /// The put that is held goes on.
+    pub fn let_go(&self) {
+        self.state().let_go = true;
     }
 
     pub fn set_down(&self, down: bool) {
@@ -171,11 +179,13 @@ impl Upstream for Memory {
                 Some(refuses) if refuses(key) => Fault::Refuse,
                 _ => state.script.pop_front().unwrap_or(Fault::None),
             };
-            state.sent_bytes += match fault {
-                Fault::Fail | Fault::Refuse | Fault::Deny | Fault::Busy(_) | Fault::HangBefore | Fault::Trickle => 0,
+            let sent = match fault {
+                Fault::Fail | Fault::Refuse | Fault::Deny | Fault::Busy(_) | Fault::HangBefore | Fault::Trickle | Fault::Held => 0,
                 Fault::Half => body.bytes / 2,
                 _ => body.bytes,
             };
+            state.sent_bytes += sent;
+            body.sent.add(sent as usize);
             fault
         };
         async move {
@@ -201,6 +211,14 @@ impl Upstream for Memory {
                     for _ in 0..25 {
                         tokio::time::sleep(Duration::from_millis(100)).await;
                         self.state().sent_bytes += body.bytes / 25;
+                        body.sent.add(body.bytes as usize / 25);
+                    }
+                    self.put(key, &body)
+                }
+                Fault::Held => {
+                    while !self.state().let_go {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        body.sent.add(usize::from(!self.state().down));
                     }
                     self.put(key, &body)
                 }

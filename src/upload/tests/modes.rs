@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fixture::{Gateway, cuts_in_order, until};
+use super::fixture::{Gateway, Running, cuts_in_order, until};
 use super::memory::{Fault, Memory};
 use super::shipments::is_whole;
 use crate::config::{Order, Period};
@@ -148,6 +148,52 @@ async fn the_newest_readings_go_first_after_a_reconnect_also_before_a_shipment_c
     is_whole(&objects, 4);
     let first = &puts[0];
     assert_eq!(puts.iter().filter(|key| *key == first).count(), 1, "what was there already is not sent again");
+}
+
+/// A gateway with the second file of its third cut held upstream, 9 newer readings, and a link that is back.
+async fn overtaken(upstream: &Arc<Memory>) -> (Gateway, Running) {
+    let mut gateway = Gateway::new();
+    gateway.settings.order = Order::NewestFirst;
+    for _ in 0..3 {
+        gateway.seal(4).await;
+    }
+    gateway.start_sealer();
+    upstream.script([Fault::None, Fault::Held]);
+    let running = gateway.start(upstream.clone());
+    until("the second file is held", || upstream.puts().len() == 2).await;
+    upstream.set_down(true);
+    until("it is offline", || running.link.status().state == LinkMode::Offline).await;
+    gateway.commit(9).await;
+    upstream.set_down(false);
+    (gateway, running)
+}
+
+#[tokio::test]
+async fn a_file_under_way_when_the_link_comes_back_goes_on_beside_the_newest_readings_and_is_sent_once() {
+    let upstream = Arc::new(Memory::default());
+    let (gateway, running) = overtaken(&upstream).await;
+    until("the newest are there", || gateway.books().delivered == 9).await;
+    let held = upstream.puts()[1].clone();
+    assert!(!upstream.objects().contains_key(&held));
+    upstream.let_go();
+    until("all is there", || gateway.books().delivered == 21).await;
+    running.stop().await;
+    let (objects, puts) = (upstream.objects(), upstream.puts());
+    assert_eq!(cuts_in_order(&puts, |key| objects[key].to_vec()), [4, 3, 2, 1].map(Some));
+    is_whole(&objects, 4);
+    assert_eq!(puts.iter().filter(|key| **key == held).count(), 1, "{puts:?}");
+}
+
+#[tokio::test]
+async fn a_file_left_behind_by_who_was_killed_is_put_by_the_next() {
+    let upstream = Arc::new(Memory::default());
+    let (gateway, running) = overtaken(&upstream).await;
+    until("the newest are there", || gateway.books().delivered >= 9).await;
+    running.kill().await;
+    let gateway = gateway.reopen().await;
+    gateway.drain(upstream.clone()).await;
+    assert_eq!(gateway.books().delivered, 21);
+    is_whole(&upstream.objects(), 4);
 }
 
 #[tokio::test]
