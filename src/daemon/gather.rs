@@ -125,6 +125,7 @@ impl States {
             rss_bytes: engine.rss_bytes,
             last_seq: engine.last_seq,
             segments: engine.segments as u64,
+            excess_readings: engine.excess_readings,
             isolation: engine.isolation,
         }
     }

@@ -55,7 +55,7 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
     let sealer = ground.start_sealer();
     let (uploader, link) = ground.start_uploader(upstream, &sealer);
     let retention = ground.start_enforcer(&sealer, changes.clone());
-    let (engine, engine_state) = ground.start_engine();
+    let (engine, engine_state) = ground.start_engine(&sealer);
     let (listener, listener_state) = ground.bind_listener(&intake).await?;
     let (client, client_state) = ground.new_client(&intake)?;
     let bound = api::bind(&config.api).await?;
@@ -229,10 +229,10 @@ impl<'a> Ground<'a> {
         state
     }
 
-    fn start_engine(&self) -> (EngineHandle, Arc<EngineState>) {
+    fn start_engine(&self, sealer: &SealerHandle) -> (EngineHandle, Arc<EngineState>) {
         let state = Arc::new(EngineState::default());
-        let (ledger, dir) = (self.ledger.clone(), self.dir.clone());
-        let (engine, handle) = Engine::new(&self.config.engine, ledger, dir, Arc::clone(&state), Program::default());
+        let (ledger, dir, sealer) = (self.ledger.clone(), self.dir.clone(), sealer.clone());
+        let (engine, handle) = Engine::new(&self.config.engine, ledger, dir, sealer, Arc::clone(&state), Program::default());
         let stop = self.tasks.stop_of(Stage::Engine);
         self.tasks.side("engine", Stage::Engine, move || engine.clone().run(stop.clone()));
         (handle, state)

@@ -41,6 +41,12 @@ pub enum QueryError {
     /// The engine has not come up (again) within the query's time.
     #[error("the engine is not ready yet; ask again in a moment")]
     NotReady,
+    /// More is hot than it can hold, and the sealer did not catch up within the query's time.
+    #[error("{hot} readings wait to be sealed, more than engine.memory can hold; ask again in a moment")]
+    Behind {
+        /// How many.
+        hot: u64,
+    },
     /// There is no engine.
     #[error("{0}")]
     Off(&'static str),
@@ -54,7 +60,7 @@ impl QueryError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Sql(_) | Self::Denied(_) | Self::TimedOut { .. } | Self::Memory(_) | Self::TooLong(_) => ErrorKind::Invalid,
-            Self::Busy { .. } | Self::EngineGone | Self::NotReady | Self::Internal(_) => ErrorKind::Transient,
+            Self::Busy { .. } | Self::EngineGone | Self::NotReady | Self::Behind { .. } | Self::Internal(_) => ErrorKind::Transient,
             Self::Segment(_) => ErrorKind::Corrupt,
             Self::Off(_) => ErrorKind::Config,
         }

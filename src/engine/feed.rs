@@ -2,22 +2,19 @@
 //!
 //! Owns: what the engine has been told. Does not own: the socket, the journal.
 //! Invariants: one moment of the ledger makes a [`ToEngine::Commit`]: its rows, mark, segments and books agree, so the
-//! engine sees each reading once.
+//! engine sees each reading once. It is never fed more than it can hold: where more is hot, nothing is fed until the sealer
+//! has caught up.
 //! On failure: the session ends, and the next one begins from nothing.
 
 use arrow::error::ArrowError;
 use bytes::Bytes;
 
+use super::hot::{Hot, HotLimits};
 use super::protocol::{Moment, SmallTable, ToEngine};
 use super::tables;
-use crate::ledger::{JournalEntry, Ledger, LedgerError, Progress, Reader};
-use crate::model::{
-    Books, CutNumber, FileKind, InstanceId, LossStatus, Segment, SegmentName, Seq, SeriesSummary, ShipmentNumber, StoredRecord,
-};
-use crate::segment::SegmentDir;
-
-/// Readings read from the journal at a time: some megabytes.
-const PIECE_READINGS: u64 = 50_000;
+use crate::ledger::{Ledger, LedgerError, Progress, Reader};
+use crate::model::{Books, CutNumber, FileKind, InstanceId, LossStatus, Segment, Seq, SeriesSummary, ShipmentNumber, StoredRecord};
+use crate::segment::{Pin, SegmentDir};
 
 /// Text of the records that SQL shows.
 const MAX_RECORDS_BYTES: usize = 16 << 20;
@@ -34,6 +31,9 @@ pub enum FeedError {
     /// A table could not be written.
     #[error("a table can't be handed over: {0}")]
     Table(#[from] ArrowError),
+    /// Nobody takes what is pulled.
+    #[error("the session is over")]
+    Unwanted,
     /// The readings have other numbers now.
     #[error("a new instance began, whose readings are numbered anew")]
     Renumbered,
@@ -48,17 +48,22 @@ pub enum Depth {
     Everything,
 }
 
-/// Orders to send, in this order.
-#[derive(Debug, Default)]
-pub struct Pulled {
-    /// With their bodies.
-    pub orders: Vec<(ToEngine, Bytes)>,
-    /// Whether they end with a [`ToEngine::Commit`]; otherwise there is more to pull.
-    pub complete: bool,
-    /// The segments attached from then on, where they changed.
-    pub attached: Option<Vec<SegmentName>>,
-    /// Segments that wait for their verification.
-    pub waiting_segments: usize,
+/// Orders to send, in this order, with their bodies.
+pub type Piece = Vec<(ToEngine, Bytes)>;
+
+/// What was pulled.
+pub enum Pulled {
+    /// All there was: the last piece ended with a [`ToEngine::Commit`], or there was nothing new.
+    All {
+        /// The segments attached from then on, kept from removal; where they changed.
+        attached: Option<Pin>,
+        /// Segments that wait for their verification.
+        waiting_segments: usize,
+        /// Whether what is hot should be sealed before it becomes too much.
+        heavy: bool,
+    },
+    /// Nothing: so many readings are hot, which is more than the engine can hold.
+    TooMuch(u64),
 }
 
 /// What the list of segments depends on, cheap to ask: when none of it changed, the list has not.
@@ -96,17 +101,19 @@ pub struct Feed {
     reader: Reader,
     dir: SegmentDir,
     instance: InstanceId,
+    limits: HotLimits,
+    hot: Hot,
     known: Known,
 }
 
 impl Feed {
-    /// A feed for an engine that knows nothing yet.
+    /// A feed for an engine that knows nothing yet, and holds at most so much that is hot.
     ///
     /// # Errors
     /// A ledger that can't be read.
-    pub fn open(ledger: Ledger, dir: SegmentDir) -> Result<Self, FeedError> {
+    pub fn open(ledger: Ledger, dir: SegmentDir, limits: HotLimits) -> Result<Self, FeedError> {
         let (reader, instance) = (ledger.reader()?, ledger.identity().instance);
-        Ok(Self { ledger, reader, dir, instance, known: Known::default() })
+        Ok(Self { ledger, reader, dir, instance, limits, hot: Hot::default(), known: Known::default() })
     }
 
     /// Looks at the list of segments at the next pull, whatever the marks say.
@@ -114,96 +121,117 @@ impl Feed {
         self.known.segments = None;
     }
 
-    /// Pulls the next piece. Its orders must be sent: the feed takes them for known.
+    /// Pulls what the engine does not know and gives it to `send`, piece by piece; the feed takes it for known. All of it is
+    /// of one moment, which the ledger keeps until the last piece is taken: what is sealed meanwhile is still there to be read.
     ///
     /// # Errors
     /// See [`FeedError`].
-    pub fn pull(&mut self, depth: Depth) -> Result<Pulled, FeedError> {
+    pub fn pull(&mut self, depth: Depth, send: impl FnMut(Piece) -> bool) -> Result<Pulled, FeedError> {
         if self.ledger.identity().instance != self.instance {
             return Err(FeedError::Renumbered);
         }
-        let (dir, known) = (&self.dir, &self.known);
-        let piece = self.reader.snapshot(|reader| Piece::read(reader, dir, known, depth))?;
-        if piece.progress.last_seq < self.known.last_seq {
-            return Err(FeedError::Renumbered);
-        }
-        self.hand_over(piece)
-    }
-
-    fn hand_over(&mut self, piece: Piece) -> Result<Pulled, FeedError> {
-        let mut orders: Vec<(ToEngine, Bytes)> = Vec::new();
-        for entry in piece.journal {
-            self.known.last_seq = entry.last_seq();
-            match entry.bytes {
-                Ok(bytes) => orders.push((ToEngine::Rows { first_seq: entry.first_seq }, bytes.into())),
-                // It stays in the books as hot until the sealer finds it and records the loss.
-                Err(damage) => tracing::warn!(first_seq = entry.first_seq, damage, "a damaged batch can't be shown to queries"),
-            }
-        }
-        let Some(rest) = piece.rest else {
-            return Ok(Pulled { orders, complete: false, ..Pulled::default() });
-        };
-        let known = &mut self.known;
-        known.last_seq = piece.progress.last_seq;
-        if let Some((mark, list)) = rest.series {
-            orders.push((ToEngine::Table(SmallTable::SealedSeries), tables::sealed_series(&list)?.into()));
-            known.series = Some(mark);
-        }
-        if let Some((mark, list)) = rest.losses {
-            orders.push((ToEngine::Table(SmallTable::Losses), tables::losses(&list)?.into()));
-            known.losses = Some(mark);
-        }
-        if let Some((mark, list)) = rest.records {
-            orders.push((ToEngine::Table(SmallTable::Records), tables::records(&list)?.into()));
-            known.records = Some(mark);
-        }
-        let mut attached = None;
-        if let Some((mark, list, waiting)) = rest.segments {
-            let table = Bytes::from(tables::segments(&list)?);
-            (known.segments, known.waiting_segments) = (Some(mark), waiting);
-            // It is looked at more often than it changes.
-            if known.attached != table {
-                orders.push((ToEngine::Table(SmallTable::Segments), table.clone()));
-                known.attached = table;
-                attached = Some(list.into_iter().map(|segment| segment.name).collect());
-            }
-        }
-        let moment = Some((piece.progress.clone(), piece.books));
-        if !orders.is_empty() || known.moment != moment {
-            let Progress { last_seq, mark, .. } = piece.progress;
-            orders.push((ToEngine::Commit(Moment { last_seq, mark, books: piece.books }), Bytes::new()));
-            known.moment = moment;
-        }
-        Ok(Pulled { orders, complete: true, attached, waiting_segments: known.waiting_segments })
+        let Self { reader, dir, limits, hot, known, .. } = self;
+        reader.snapshot(|reader| Ok(known.pull(reader, dir, hot, *limits, depth, send)))?
     }
 }
 
-/// What one moment of the ledger says that the engine does not know.
-struct Piece {
-    progress: Progress,
-    books: Books,
-    journal: Vec<JournalEntry>,
-    /// Only where the journal is read to its end.
-    rest: Option<Rest>,
+impl Known {
+    fn pull(
+        &mut self,
+        reader: &Reader,
+        dir: &SegmentDir,
+        hot: &mut Hot,
+        limits: HotLimits,
+        depth: Depth,
+        mut send: impl FnMut(Piece) -> bool,
+    ) -> Result<Pulled, FeedError> {
+        let (progress, books) = (reader.progress()?, reader.books()?);
+        if progress.last_seq < self.last_seq {
+            return Err(FeedError::Renumbered);
+        }
+        hot.look(reader, &progress)?;
+        if hot.bytes() > limits.most {
+            return Ok(Pulled::TooMuch(books.hot));
+        }
+        let fed = self.feed(reader, hot, &progress, &mut send)?;
+        let rest = Rest::read(reader, dir, self, (&progress, books), depth)?;
+        let attached = self.conclude(rest, fed, (progress, books), send)?;
+        Ok(Pulled::All { attached, waiting_segments: self.waiting_segments, heavy: hot.bytes() > limits.heavy })
+    }
+
+    /// Sends the readings above the mark that the engine does not have; whether there were any.
+    fn feed(&mut self, reader: &Reader, hot: &Hot, progress: &Progress, send: &mut impl FnMut(Piece) -> bool) -> Result<bool, FeedError> {
+        let mut after = self.last_seq.max(progress.mark);
+        while let Some(readings) = hot.next_piece(after) {
+            let mut piece = Piece::new();
+            for entry in reader.journal(after, readings)? {
+                after = entry.last_seq().max(after + 1);
+                match entry.bytes {
+                    Ok(bytes) => piece.push((ToEngine::Rows { first_seq: entry.first_seq }, bytes.into())),
+                    // It stays in the books as hot until the sealer finds it and records the loss.
+                    Err(damage) => tracing::warn!(first_seq = entry.first_seq, damage, "a damaged batch can't be shown to queries"),
+                }
+            }
+            if !send(piece) {
+                return Err(FeedError::Unwanted);
+            }
+        }
+        let is_more = self.last_seq < progress.last_seq;
+        self.last_seq = progress.last_seq;
+        Ok(is_more)
+    }
+
+    /// Sends the small tables that changed, and makes everything true as of `moment`.
+    fn conclude(
+        &mut self,
+        rest: Rest,
+        fed: bool,
+        moment: (Progress, Books),
+        mut send: impl FnMut(Piece) -> bool,
+    ) -> Result<Option<Pin>, FeedError> {
+        let mut piece = Piece::new();
+        if let Some((mark, list)) = rest.series {
+            piece.push((ToEngine::Table(SmallTable::SealedSeries), tables::sealed_series(&list)?.into()));
+            self.series = Some(mark);
+        }
+        if let Some((mark, list)) = rest.losses {
+            piece.push((ToEngine::Table(SmallTable::Losses), tables::losses(&list)?.into()));
+            self.losses = Some(mark);
+        }
+        if let Some((mark, list)) = rest.records {
+            piece.push((ToEngine::Table(SmallTable::Records), tables::records(&list)?.into()));
+            self.records = Some(mark);
+        }
+        let mut attached = None;
+        if let Some((mark, list, pin, waiting)) = rest.segments {
+            let table = Bytes::from(tables::segments(&list)?);
+            (self.segments, self.waiting_segments) = (Some(mark), waiting);
+            // It is looked at more often than it changes.
+            if self.attached != table {
+                piece.push((ToEngine::Table(SmallTable::Segments), table.clone()));
+                self.attached = table;
+                attached = Some(pin);
+            }
+        }
+        if fed || !piece.is_empty() || self.moment.as_ref() != Some(&moment) {
+            let (Progress { last_seq, mark, .. }, books) = moment.clone();
+            piece.push((ToEngine::Commit(Moment { last_seq, mark, books }), Bytes::new()));
+            self.moment = Some(moment);
+            if !send(piece) {
+                return Err(FeedError::Unwanted);
+            }
+        }
+        Ok(attached)
+    }
 }
 
 /// What changed beside the journal.
 #[derive(Default)]
 struct Rest {
-    segments: Option<(SegmentsMark, Vec<Segment>, usize)>,
+    segments: Option<(SegmentsMark, Vec<Segment>, Pin, usize)>,
     series: Option<(CutNumber, Vec<SeriesSummary>)>,
     losses: Option<(LossesMark, Vec<LossStatus>)>,
     records: Option<(u64, Vec<StoredRecord>)>,
-}
-
-impl Piece {
-    fn read(reader: &Reader, dir: &SegmentDir, known: &Known, depth: Depth) -> Result<Self, LedgerError> {
-        let (progress, books) = (reader.progress()?, reader.books()?);
-        let journal = reader.journal(known.last_seq.max(progress.mark), PIECE_READINGS)?;
-        let reached = journal.last().map_or(progress.last_seq, JournalEntry::last_seq);
-        let rest = if reached >= progress.last_seq { Some(Rest::read(reader, dir, known, (&progress, books), depth)?) } else { None };
-        Ok(Self { progress, books, journal, rest })
-    }
 }
 
 impl Rest {
@@ -220,8 +248,9 @@ impl Rest {
         let last_cut = progress.last_cut;
         let mark = SegmentsMark { newest: reader.newest_segment()?, kept_sealed: books.kept.saturating_sub(books.hot), verified };
         if known.segments != Some(mark) {
-            let (names, waiting) = attachable(reader, dir)?;
-            rest.segments = Some((mark, names, waiting));
+            let (segments, waiting) = attachable(reader, dir)?;
+            let names: Vec<_> = segments.iter().map(|segment| segment.name.clone()).collect();
+            rest.segments = Some((mark, segments, dir.pin(&names), waiting));
         }
         if depth == Depth::Readings {
             return Ok(rest);

@@ -19,7 +19,7 @@ use super::format::Format;
 use super::frame::{FROM_ENGINE, FrameReader};
 use super::limits::Limits;
 use super::protocol::{Failure, Piece};
-use super::state::{EngineState, Phase};
+use super::state::EngineState;
 use crate::model::SegmentName;
 use crate::segment::Verified;
 
@@ -130,8 +130,7 @@ impl EngineHandle {
             TrySendError::Closed(_) => QueryError::NotReady,
         })?;
         let Ok(Ok(socket)) = timeout_at(deadline, answer).await else {
-            let ready = self.state.phase() == Phase::Ready;
-            return Err(if ready { QueryError::EngineGone } else { QueryError::NotReady });
+            return Err(self.state.why_not());
         };
         let pieces = FramedRead::new(socket, FrameReader::new(FROM_ENGINE));
         let verified = self.verified.clone();

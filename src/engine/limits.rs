@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::hot::HotLimits;
 use crate::config;
 
 /// DuckDB's memory where the settings name none: a fifth of the machine's, at most this.
@@ -28,6 +29,10 @@ pub struct Limits {
     pub max_answer_bytes: u64,
 }
 
+/// Parts of DuckDB's memory: from the one on what is hot should be sealed, beyond the other it is not fed. Until DuckDB tidies
+/// up, what was sealed stands in the table beside it, and queries need the rest.
+const HOT_SHARES: (u64, u64) = (4, 3);
+
 impl Limits {
     /// The limits of `settings` on a machine with `machine_bytes` of memory.
     pub fn of(settings: &config::Engine, machine_bytes: u64) -> Self {
@@ -48,6 +53,11 @@ impl Limits {
             max_queries: settings.max_concurrent_queries.max(1),
             max_answer_bytes: if settings.max_answer.0 == 0 { u64::MAX } else { settings.max_answer.0 },
         }
+    }
+
+    /// How much of what is hot DuckDB holds.
+    pub fn hot(&self) -> HotLimits {
+        HotLimits { heavy: self.memory_bytes / HOT_SHARES.0, most: self.memory_bytes / HOT_SHARES.1 }
     }
 }
 

@@ -22,6 +22,7 @@ mod frame;
 #[cfg(any(feature = "engine", test))]
 mod gate;
 mod handle;
+mod hot;
 mod limits;
 mod orders;
 mod process;

@@ -15,10 +15,11 @@ use futures::StreamExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::codec::FramedRead;
 
-use super::feed::{Depth, Feed, FeedError};
+use super::feed::{Depth, Feed, FeedError, Piece, Pulled};
 use super::frame::{FROM_ENGINE, FrameReader};
 use super::handle::{GRACE, Request};
 use super::limits::Limits;
@@ -27,7 +28,7 @@ use super::process::socket_pair;
 use super::protocol::{Ask, Event, Opening, ToEngine, monotonic_ms};
 use super::state::{EngineState, Phase};
 use crate::ledger::{Ledger, Progress};
-use crate::segment::{Pin, SegmentDir};
+use crate::segment::{Demand, Pin, SealerHandle, SegmentDir};
 
 /// Between two pulls while nobody asks: a commit a second needs no more.
 const MIN_GAP: Duration = Duration::from_millis(200);
@@ -37,6 +38,9 @@ const TICK: Duration = Duration::from_secs(5);
 
 /// How often the watch looks at deadlines.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// Between a cut that failed and the next that is asked for.
+const SEAL_PAUSE: Duration = Duration::from_secs(5);
 
 /// Longest time that the engine may need to take in what it was told. A full journal on a slow card takes some seconds.
 const MAX_INTAKE: Duration = Duration::from_secs(60);
@@ -79,20 +83,23 @@ struct Shared {
     intake_since: Option<Instant>,
     /// Commits sent and not confirmed.
     unconfirmed: usize,
+    /// Whether DuckDB is open.
+    opened: bool,
 }
 
 /// One session.
 pub(super) struct Session {
     ledger: Ledger,
     dir: SegmentDir,
+    sealer: SealerHandle,
     limits: Limits,
     state: Arc<EngineState>,
     shared: Mutex<Shared>,
 }
 
 impl Session {
-    pub(super) fn new(ledger: Ledger, dir: SegmentDir, limits: Limits, state: Arc<EngineState>) -> Self {
-        Self { ledger, dir, limits, state, shared: Mutex::default() }
+    pub(super) fn new(ledger: Ledger, dir: SegmentDir, sealer: SealerHandle, limits: Limits, state: Arc<EngineState>) -> Self {
+        Self { ledger, dir, sealer, limits, state, shared: Mutex::default() }
     }
 
     /// Serves `requests` with the child `pid` on `control`; returns when it can't go on.
@@ -112,27 +119,30 @@ impl Session {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the engine what it must know, and hands it the queries.
+    /// Tells the engine what it must know, and hands it the queries. While it can't be told, they wait.
     async fn feed(&self, orders: Orders, requests: &mut mpsc::Receiver<Request>) -> Result<(), SessionEnd> {
         let (mut progress, mut verified) = (self.ledger.progress(), self.dir.verified().changes());
         let mut feeder = self.open(orders).await?;
-        let mut depth = Depth::Everything;
+        let (mut depth, mut waiting) = (Depth::Everything, Vec::new());
         loop {
             progress.mark_unchanged();
             verified.mark_unchanged();
-            self.catch_up(&mut feeder, depth).await?;
+            if self.catch_up(&mut feeder, depth).await? {
+                for request in waiting.drain(..) {
+                    self.ask(&mut feeder, request).await?;
+                }
+                depth = Depth::Readings;
+            }
+            waiting.retain(|request: &Request| !request.reply.is_closed());
             let gap = sleep_until(Instant::now() + MIN_GAP);
             tokio::select! {
                 biased;
                 Some(request) = requests.recv() => {
-                    let mut waiting = vec![request];
+                    waiting.push(request);
                     while let Ok(more) = requests.try_recv() {
                         waiting.push(more);
                     }
-                    self.catch_up(&mut feeder, Depth::Everything).await?;
-                    for request in waiting {
-                        self.ask(&mut feeder, request).await?;
-                    }
+                    depth = Depth::Everything;
                 }
                 hinted = async { gap.await; timeout(TICK, hint(&mut progress, &mut verified)).await } => {
                     if hinted.is_err() {
@@ -140,7 +150,6 @@ impl Session {
                     }
                 }
             }
-            depth = Depth::Readings;
         }
     }
 
@@ -148,32 +157,44 @@ impl Session {
         self.shared().intake_since = Some(Instant::now());
         let opening = Opening { memory_bytes: self.limits.memory_bytes, threads: self.limits.threads };
         orders.send(&ToEngine::Open(opening), &[]).await?;
-        let (ledger, dir) = (self.ledger.clone(), self.dir.clone());
-        let feed = blocking(move || Feed::open(ledger, dir)).await??;
-        Ok(Feeder { feed: Some(feed), orders, attached: Arc::new(self.dir.pin(&[])), next_query: 1 })
+        let (ledger, dir, hot) = (self.ledger.clone(), self.dir.clone(), self.limits.hot());
+        let feed = blocking(move || Feed::open(ledger, dir, hot)).await??;
+        Ok(Feeder { feed: Some(feed), orders, attached: Arc::new(self.dir.pin(&[])), next_query: 1, sealing: None })
     }
 
-    /// Pulls and sends until nothing is left.
-    async fn catch_up(&self, feeder: &mut Feeder, depth: Depth) -> Result<(), SessionEnd> {
-        loop {
-            let pulled = feeder.pull(depth).await?;
-            if !pulled.orders.is_empty() {
-                self.shared().intake_since.get_or_insert_with(Instant::now);
-            }
-            if let Some(names) = &pulled.attached {
-                feeder.attached = Arc::new(self.dir.pin(names));
-            }
-            for (order, body) in &pulled.orders {
+    /// Pulls and sends until nothing is left; whether that could be done.
+    async fn catch_up(&self, feeder: &mut Feeder, depth: Depth) -> Result<bool, SessionEnd> {
+        let (pieces, mut pulled) = mpsc::channel::<Piece>(1);
+        let pulling = feeder.start_pull(depth, pieces)?;
+        while let Some(piece) = pulled.recv().await {
+            self.shared().intake_since.get_or_insert_with(Instant::now);
+            for (order, body) in &piece {
                 if matches!(order, ToEngine::Commit(_)) {
                     self.shared().unconfirmed += 1;
                 }
                 feeder.orders.send(order, body).await?;
             }
-            if pulled.complete {
-                self.state.update(|report| report.waiting_segments = pulled.waiting_segments);
-                return Ok(());
-            }
         }
+        let (feed, pulled) = pulling.await.map_err(io::Error::other)?;
+        feeder.feed = Some(feed);
+        let (excess, heavy) = match pulled? {
+            Pulled::All { attached, waiting_segments, heavy } => {
+                if let Some(pin) = attached {
+                    feeder.attached = Arc::new(pin);
+                }
+                self.state.update(|report| report.waiting_segments = waiting_segments);
+                (0, heavy)
+            }
+            Pulled::TooMuch(readings) => {
+                self.shared().nothing_to_take_in();
+                (readings, true)
+            }
+        };
+        self.state.update(|report| report.excess_readings = excess);
+        if heavy {
+            feeder.ask_for_a_cut(&self.sealer);
+        }
+        Ok(excess == 0)
     }
 
     async fn ask(&self, feeder: &mut Feeder, request: Request) -> Result<(), SessionEnd> {
@@ -213,7 +234,10 @@ impl Session {
 
     fn note(&self, event: Event, pid: u32) -> Result<(), SessionEnd> {
         match event {
-            Event::Opened { isolation } => self.state.update(|report| report.isolation = isolation),
+            Event::Opened { isolation } => {
+                self.shared().opened = true;
+                self.state.update(|report| report.isolation = isolation);
+            }
             Event::Committed { last_seq, segments } => {
                 let mut shared = self.shared();
                 shared.unconfirmed = shared.unconfirmed.saturating_sub(1);
@@ -243,6 +267,15 @@ impl Session {
     }
 }
 
+impl Shared {
+    /// It was told nothing: where it is open and has confirmed all that it was told before, it need not answer.
+    fn nothing_to_take_in(&mut self) {
+        if self.opened && self.unconfirmed == 0 {
+            self.intake_since = None;
+        }
+    }
+}
+
 /// The feed with the way to the engine.
 struct Feeder {
     /// Away while it pulls.
@@ -250,23 +283,37 @@ struct Feeder {
     orders: Orders,
     attached: Arc<Pin>,
     next_query: u64,
+    /// A cut that was asked for.
+    sealing: Option<JoinHandle<()>>,
 }
 
+type Pulling = JoinHandle<(Feed, Result<Pulled, FeedError>)>;
+
 impl Feeder {
-    async fn pull(&mut self, depth: Depth) -> Result<super::feed::Pulled, SessionEnd> {
+    fn start_pull(&mut self, depth: Depth, pieces: mpsc::Sender<Piece>) -> Result<Pulling, SessionEnd> {
         let Some(mut feed) = self.feed.take() else { return Err(SessionEnd::Ended) };
-        let (feed, pulled) = blocking(move || {
-            let pulled = feed.pull(depth);
+        Ok(tokio::task::spawn_blocking(move || {
+            let pulled = feed.pull(depth, |piece| pieces.blocking_send(piece).is_ok());
             (feed, pulled)
-        })
-        .await?;
-        self.feed = Some(feed);
-        Ok(pulled?)
+        }))
     }
 
     fn distrust_segments(&mut self) {
         if let Some(feed) = &mut self.feed {
             feed.distrust_segments();
+        }
+    }
+
+    /// Asks the sealer for a cut, unless one is under way.
+    fn ask_for_a_cut(&mut self, sealer: &SealerHandle) {
+        if self.sealing.as_ref().is_none_or(JoinHandle::is_finished) {
+            let sealer = sealer.clone();
+            self.sealing = Some(tokio::spawn(async move {
+                // What keeps it from sealing is its own to tell.
+                if sealer.seal_now(Demand::Engine).await.is_err() {
+                    sleep(SEAL_PAUSE).await;
+                }
+            }));
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
+use super::error::QueryError;
 use super::process::resident_bytes;
 use crate::model::Seq;
 
@@ -37,6 +38,8 @@ pub struct EngineReport {
     pub segments: usize,
     /// Segments here whose digest is not verified yet; while there are any, answers are incomplete.
     pub waiting_segments: usize,
+    /// Readings that are hot, where they are more than it can hold: until they are sealed queries wait. Otherwise 0.
+    pub excess_readings: u64,
     /// Layers of isolation that hold.
     pub isolation: Vec<String>,
 }
@@ -71,6 +74,16 @@ impl EngineState {
     /// Whether answers cover every segment.
     pub fn complete(&self) -> bool {
         self.lock().report.waiting_segments == 0
+    }
+
+    /// Why a query could not be handed over in its time.
+    pub(super) fn why_not(&self) -> QueryError {
+        let report = &self.lock().report;
+        match (report.excess_readings, report.state) {
+            (0, Phase::Ready) => QueryError::EngineGone,
+            (0, _) => QueryError::NotReady,
+            (hot, _) => QueryError::Behind { hot },
+        }
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut EngineReport)) {

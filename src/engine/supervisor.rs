@@ -21,7 +21,7 @@ use super::session::{Session, SessionEnd};
 use super::state::{EngineState, Phase};
 use crate::config;
 use crate::ledger::Ledger;
-use crate::segment::SegmentDir;
+use crate::segment::{SealerHandle, SegmentDir};
 
 /// Longest pause before another start.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
@@ -41,6 +41,7 @@ pub struct Engine {
 struct Inner {
     ledger: Ledger,
     dir: SegmentDir,
+    sealer: SealerHandle,
     limits: Limits,
     program: Program,
     state: Arc<EngineState>,
@@ -49,11 +50,13 @@ struct Inner {
 }
 
 impl Engine {
-    /// A supervisor and the handle to ask. `program` is what is started as the engine.
+    /// A supervisor and the handle to ask. `program` is what is started as the engine; where more is hot than it can hold,
+    /// `sealer` is asked for a cut.
     pub fn new(
         settings: &config::Engine,
         ledger: Ledger,
         dir: SegmentDir,
+        sealer: SealerHandle,
         state: Arc<EngineState>,
         program: Program,
     ) -> (Self, EngineHandle) {
@@ -65,7 +68,7 @@ impl Engine {
         };
         let (handle, requests) = EngineHandle::new(&limits, Arc::clone(&state), dir.verified().clone(), absent);
         let requests = Mutex::new(requests);
-        let inner = Inner { ledger, dir, limits, program, state, requests, absent: absent.is_some() };
+        let inner = Inner { ledger, dir, sealer, limits, program, state, requests, absent: absent.is_some() };
         (Self { inner: Arc::new(inner) }, handle)
     }
 
@@ -105,7 +108,7 @@ impl Engine {
 
     /// One child, from its start to its end. Whether it answered.
     async fn live(&self, requests: &mut mpsc::Receiver<Request>) -> bool {
-        let Inner { ledger, dir, limits, program, state, .. } = &*self.inner;
+        let Inner { ledger, dir, sealer, limits, program, state, .. } = &*self.inner;
         let (process, control) = match Process::start(program, dir.root()) {
             Ok(started) => started,
             Err(error) => {
@@ -116,7 +119,7 @@ impl Engine {
         };
         tracing::debug!(pid = process.pid(), "the engine is started");
         state.process(Some(process.pid()));
-        let session = Session::new(ledger.clone(), dir.clone(), *limits, Arc::clone(state));
+        let session = Session::new(ledger.clone(), dir.clone(), sealer.clone(), *limits, Arc::clone(state));
         let end = session.serve(control, process.pid(), requests).await;
         let answered = state.phase() == Phase::Ready;
         state.update(|report| (report.state, report.segments) = (Phase::Restarting, 0));

@@ -46,6 +46,17 @@ impl JournalEntry {
     }
 }
 
+/// How large one batch of the journal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournalSize {
+    /// Seq of its last reading.
+    pub last_seq: Seq,
+    /// How many readings.
+    pub readings: u64,
+    /// Bytes that it unpacks to; 0 where it is damaged.
+    pub bytes: u64,
+}
+
 /// What is sealed and not delivered, of every instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Backlog {

@@ -47,7 +47,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use self::answers::{
-    Backlog, Droppable, Evictable, Fill, Gone, Group, Identity, JournalEntry, Progress, Recognised, Standing, StoredSession,
+    Backlog, Droppable, Evictable, Fill, Gone, Group, Identity, JournalEntry, JournalSize, Progress, Recognised, Standing, StoredSession,
 };
 pub use self::error::LedgerError;
 pub use self::reader::Reader;

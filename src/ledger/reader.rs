@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, Params, Row};
 
-use super::answers::{Backlog, JournalEntry, Progress};
+use super::answers::{Backlog, JournalEntry, JournalSize, Progress};
 use super::error::LedgerError;
 use super::readers::{Lent, Readers};
 use super::refusals::{self, Refusals};
@@ -13,6 +13,7 @@ use super::rows;
 use super::segments;
 use super::state;
 use super::suspicion;
+use crate::model::columns::{JOURNAL_HEAD_BYTES, unpacked_bytes};
 use crate::model::{
     Books, Cut, CutNumber, Digest, InstanceId, Loss, LossStatus, Segment, Seq, SeriesSummary, Shipment, ShipmentNumber, StoredRecord,
     Tally, Timestamp,
@@ -85,6 +86,21 @@ impl Reader {
             Ok(entries)
         };
         read().map_err(|error| self.failed(error))
+    }
+
+    /// The sizes of the journal batches that begin above `after`, oldest first.
+    pub fn journal_sizes(&self, after: Seq) -> Result<Vec<JournalSize>, LedgerError> {
+        let sql = "select first_seq + readings - 1, readings, substr(bytes, 1, ?2) from journal where first_seq > ?1 order by first_seq";
+        self.all(sql, (after, JOURNAL_HEAD_BYTES), |row| {
+            let bytes = unpacked_bytes(row.get_ref(2)?.as_blob()?).unwrap_or(0) as u64;
+            Ok(JournalSize { last_seq: row.get(0)?, readings: row.get(1)?, bytes })
+        })
+    }
+
+    /// Bytes of sensor and metric of a series, on average.
+    pub fn bytes_of_names(&self) -> Result<u64, LedgerError> {
+        let sql = "select cast(coalesce(avg(length(cast(sensor as blob)) + length(cast(metric as blob))), 0) as integer) from series";
+        self.one(sql, [], |row| row.get(0))
     }
 
     /// When the oldest hot batch was committed, and how many readings are hot.

@@ -26,6 +26,9 @@ const JOURNAL_COMPRESSION: i32 = 1;
 /// Most bytes a journal batch may unpack to; a reading takes about 60, and text is bounded by the message.
 const MAX_JOURNAL_BYTES: usize = 512 << 20;
 
+/// The longest head of a zstd frame, which tells the size of what is in it.
+pub const JOURNAL_HEAD_BYTES: usize = 18;
+
 fn time_type() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, None)
 }
@@ -136,12 +139,18 @@ pub fn encode_columns(columns: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
 /// # Errors
 /// Bytes that are not a journal batch. The caller checks their digest before.
 pub fn decode_journal(bytes: &[u8], first_seq: Seq) -> Result<RecordBatch, ArrowError> {
-    let size = zstd::zstd_safe::get_frame_content_size(bytes).ok().flatten().and_then(|size| usize::try_from(size).ok());
-    let size = size.filter(|size| *size <= MAX_JOURNAL_BYTES).ok_or_else(|| not_a_batch("its size is not plausible"))?;
+    let size = unpacked_bytes(bytes).ok_or_else(|| not_a_batch("its size is not plausible"))?;
     let plain = zstd::bulk::decompress(bytes, size).map_err(|error| ArrowError::IoError("unpacking a journal batch".into(), error))?;
     let mut stream = StreamReader::try_new(io::Cursor::new(plain), None)?;
     let columns = stream.next().ok_or_else(|| not_a_batch("it is empty"))??;
     number_rows(&columns, first_seq)
+}
+
+/// How many bytes a journal batch unpacks to; its first [`JOURNAL_HEAD_BYTES`] are enough to know. `None` where they are no
+/// batch's.
+pub fn unpacked_bytes(head: &[u8]) -> Option<usize> {
+    let size = zstd::zstd_safe::get_frame_content_size(head).ok().flatten()?;
+    usize::try_from(size).ok().filter(|size| *size <= MAX_JOURNAL_BYTES)
 }
 
 fn not_a_batch(why: &str) -> ArrowError {
@@ -227,7 +236,9 @@ mod tests {
     #[test]
     fn a_journal_batch_comes_back_as_it_went_with_seqs() {
         let readings: Vec<_> = (0..100).map(reading).collect();
-        let batch = decode_journal(&encode_journal(&readings).unwrap(), 41).unwrap();
+        let bytes = encode_journal(&readings).unwrap();
+        assert!(unpacked_bytes(&bytes[..JOURNAL_HEAD_BYTES]).unwrap() > bytes.len());
+        let batch = decode_journal(&bytes, 41).unwrap();
         let expected: Vec<_> = (41..).zip(readings).collect();
         assert_eq!(to_readings(&batch).unwrap(), expected);
     }

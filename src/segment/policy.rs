@@ -26,6 +26,8 @@ const MAX_TICK: Duration = Duration::from_secs(30);
 pub enum Demand {
     /// A person or a program: always.
     Flush,
+    /// The engine, which can't hold what is hot: always.
+    Engine,
     /// Retention, which has nothing else to let go of: always, and without waiting for room.
     Room,
     /// The link came back: at once, but on average at most once a minute; beyond that as soon as it is due.

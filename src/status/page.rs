@@ -277,6 +277,8 @@ pub struct EnginePage {
     pub last_seq: u64,
     /// Segments attached.
     pub segments: u64,
+    /// Hot readings, where they are more than it can hold: queries wait until they are sealed. Otherwise 0.
+    pub excess_readings: u64,
     /// The layers of its sandbox that hold.
     pub isolation: Vec<String>,
 }

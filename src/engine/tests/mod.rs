@@ -2,8 +2,8 @@
 
 mod answers;
 mod attacks;
-
 mod faults;
+mod feeding;
 mod isolation;
 mod times;
 mod words;
@@ -76,7 +76,7 @@ impl Bench {
     }
 
     fn start_program(&self, settings: &config::Engine, program: Program) -> EngineHandle {
-        let (engine, handle) = Engine::new(settings, self.ledger.clone(), self.dir.clone(), Arc::default(), program);
+        let (engine, handle) = Engine::new(settings, self.ledger.clone(), self.dir.clone(), self.sealer.clone(), Arc::default(), program);
         tokio::spawn(engine.run(self.stop.clone()));
         handle
     }

@@ -50,6 +50,23 @@ async fn the_journal_is_read_in_pieces_of_whole_batches() {
 }
 
 #[tokio::test]
+async fn the_sizes_of_batches_are_known_without_unpacking_them() {
+    let (_folder, ledger) = new();
+    for count in [10, 1000] {
+        commit(&ledger, count).await;
+    }
+    let sizes = reader(&ledger).journal_sizes(0).unwrap();
+    assert_eq!(sizes.iter().map(|size| (size.last_seq, size.readings)).collect::<Vec<_>>(), [(10, 10), (1010, 1000)]);
+    assert!(sizes[1].bytes > 20 * 1000 && sizes[1].bytes < 200 * 1000, "{sizes:?}");
+    assert_eq!(reader(&ledger).journal_sizes(10).unwrap(), sizes[1..]);
+    assert_eq!(reader(&ledger).journal_sizes(1010).unwrap(), []);
+    assert_eq!(reader(&ledger).bytes_of_names().unwrap(), 0);
+    let keys = [("a", "level"), ("pump-7", "flow")].map(|(sensor, metric)| SeriesKey { sensor: sensor.into(), metric: metric.into() });
+    ledger.commit(Batch { new_series: keys.to_vec(), ..Batch::default() }).await.unwrap();
+    assert_eq!(reader(&ledger).bytes_of_names().unwrap(), 8);
+}
+
+#[tokio::test]
 async fn an_empty_batch_writes_nothing() {
     let (folder, ledger) = new();
     commit(&ledger, 1).await;
