@@ -32,7 +32,7 @@ const BUFFERED_BYTES: u64 = 512 << 10;
 /// How often a put under way is looked at.
 const LOOK_INTERVAL: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(1) };
 
-/// Beyond what its buffers explain: from this silence on a put is under suspicion.
+/// From this silence on it is asked whether there is a way.
 const SUSPICIOUS: Duration = if cfg!(test) { Duration::from_millis(60) } else { Duration::from_secs(5) };
 
 /// For a connection to come to life by itself once there is a way again.
@@ -123,12 +123,12 @@ impl Inner {
     }
 
     /// Watches a put of `bytes` and returns when it is to be left or given up. What it hands to the kernel at once tells nothing
-    /// of the line, so that in silence it is asked, again and again, whether there is a way: an outage may begin at any time, and
-    /// the put notices its end last. As in the worker, a probe does not wait for the one before.
+    /// of the line, so that in silence it is asked, again and again, whether there is a way: an outage may begin and end at any
+    /// time, and the put notices last. As in the worker, a probe does not wait for the one before.
     async fn watch(&self, bytes: u64, sent: &Sent, was_left: bool, may_leave: bool) -> Watched {
-        let (limit, suspicious) = (self.longest_silence(bytes), self.usual_silence(bytes));
+        let (limit, usual) = (self.longest_silence(bytes), self.usual_silence(bytes));
         let may_leave = || may_leave && self.straggler.is_free();
-        let mut line = Line { sent: sent.bytes(), moved: Instant::now(), next_probe: suspicious, dead: false, outlasted: was_left };
+        let mut line = Line::moving(sent, was_left);
         let mut probes = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -140,12 +140,12 @@ impl Inner {
                     if self.is_way_back(&mut line, outcome) && may_leave() {
                         return Watched::Leave;
                     }
-                    if line.outlasted && self.is_overtaken(&line, sent).await {
+                    if line.outlasted && line.moved.elapsed() >= usual && self.is_overtaken(&line, sent).await {
                         let died = "the connection died with the way it took; there is another way".to_owned();
                         return Watched::Hopeless(UpstreamError::Ambiguous(died));
                     }
                 }
-                () = self.calls.network.notified(), if line.dead => {
+                () = self.calls.network.notified() => {
                     sleep(NEWS_PAUSE).await;
                     line.next_probe = Duration::ZERO;
                 }
@@ -157,7 +157,7 @@ impl Inner {
                     return Watched::Leave;
                 }
                 probes.clear();
-                line = Line { sent: sent.bytes(), moved: Instant::now(), next_probe: suspicious, dead: false, outlasted: false };
+                line = Line::moving(sent, false);
             }
             let silent = line.moved.elapsed();
             if silent >= limit {
@@ -236,6 +236,12 @@ struct Line {
     dead: bool,
     /// There was no way, there is one again, and whether it came to life is not known yet.
     outlasted: bool,
+}
+
+impl Line {
+    fn moving(sent: &Sent, outlasted: bool) -> Self {
+        Self { sent: sent.bytes(), moved: Instant::now(), next_probe: SUSPICIOUS, dead: false, outlasted }
+    }
 }
 
 #[cfg(test)]
