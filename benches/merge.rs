@@ -151,7 +151,7 @@ async fn merge(data: &Path, size: Size) {
         state: Arc::new(SealerState::default()),
         data_dir: data.to_owned(),
         segment: Segment::default(),
-        retention: Retention { min_free: ByteSize(0), ..Retention::default() },
+        retention: tokio::sync::watch::channel(Retention { min_free: ByteSize(0), ..Retention::default() }).1,
     });
     drop(segments);
     let before = memory("VmRSS:");

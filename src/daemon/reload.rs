@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::config::{self, Config};
 use crate::ingest::decode::Decoder;
 use crate::ingest::route::RouteError;
-use crate::ingest::{Latest, Rules};
+use crate::ingest::{Intake, Latest, Rules};
 use crate::status::Sources;
 
 /// Where new settings go.
@@ -19,6 +19,8 @@ pub struct Live {
     pub rules: watch::Sender<Rules>,
     /// To retention.
     pub retention: watch::Sender<config::Retention>,
+    /// Holds what waits, by the cap.
+    pub intake: Intake,
     /// Admits new series.
     pub latest: Arc<Latest>,
     /// Shows the cap.
@@ -31,10 +33,11 @@ impl Live {
         settings: Config,
         rules: watch::Sender<Rules>,
         retention: watch::Sender<config::Retention>,
+        intake: Intake,
         latest: Arc<Latest>,
         sources: Arc<Sources>,
     ) -> Self {
-        Self { settings: Mutex::new(settings), rules, retention, latest, sources }
+        Self { settings: Mutex::new(settings), rules, retention, intake, latest, sources }
     }
 
     /// Takes what may change from `new`; names the sections of which something waits for the next start.
@@ -46,6 +49,7 @@ impl Live {
         let decoder = Decoder::new(&new.route, &new.ingest)?;
         self.rules.send_replace(Rules { decoder: Arc::new(decoder), journal: new.journal.clone() });
         self.retention.send_replace(new.retention.clone());
+        self.intake.fit(new.retention.cap.0);
         self.latest.limit(&new.ingest);
         self.sources.set_cap(new.retention.cap.0);
         let waiting = waiting(&settings, &new);

@@ -87,7 +87,7 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
         ledger: ground.ledger.clone(),
         dir: ground.dir.clone(),
         latest: Arc::clone(&latest),
-        desk: Desk::new(intake),
+        desk: Desk::new(intake.clone()),
         importer: ground.importer(&latest),
         clock: Arc::clone(&ground.clock),
         sealer: sealer.clone(),
@@ -97,9 +97,9 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
     ground.start_doors(bound, doors);
     ground.start_sources(listener, client);
     ground.start_scrubber();
-    ground.start_merger();
+    ground.start_merger(changes);
     ready.store(true, Ordering::Relaxed);
-    let live = Live::new(config.clone(), rules, limits, latest, Arc::clone(&sources));
+    let live = Live::new(config.clone(), rules, limits, intake, latest, Arc::clone(&sources));
     Ok(Rooms { ledger: ground.ledger, sources, sealer, uploader, addresses, live })
 }
 
@@ -167,7 +167,7 @@ impl<'a> Ground<'a> {
     }
 
     /// It needs nobody, and nobody waits for it.
-    fn start_merger(&self) {
+    fn start_merger(&self, changes: watch::Receiver<Retention>) {
         let merger = Merger::new(MergerSetup {
             ledger: self.ledger.clone(),
             dir: self.dir.clone(),
@@ -175,7 +175,7 @@ impl<'a> Ground<'a> {
             state: Arc::clone(&self.sealed),
             data_dir: self.config.gateway.data_dir.clone(),
             segment: self.config.segment.clone(),
-            retention: self.config.retention.clone(),
+            retention: changes,
         });
         let stop = self.tasks.stop_of(Stage::Sealer);
         self.tasks.side("merger", Stage::Sealer, move || merger.clone().run(stop.clone()));

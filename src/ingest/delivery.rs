@@ -1,6 +1,7 @@
 //! A delivery: one message on its way to the ledger, with who waits for it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -185,9 +186,10 @@ pub enum IntakeError {
 #[derive(Clone)]
 pub struct Intake {
     to: mpsc::Sender<Admitted>,
+    /// Always [`MAX_WAITING_BYTES`] permits.
     waiting: Arc<Semaphore>,
-    /// Permits of `waiting`.
-    bytes: usize,
+    /// Bytes that fit into the waiting room: where they are fewer than permits, each takes more of these.
+    bytes: Arc<AtomicUsize>,
     space: Space,
 }
 
@@ -200,13 +202,22 @@ impl Intake {
     /// The same, for an intake that takes readings only while `space`, of `cap` bytes, has room for them.
     pub fn within(space: Space, cap: u64) -> (Self, mpsc::Receiver<Admitted>) {
         let (to, from) = mpsc::channel(MAX_WAITING_DELIVERIES);
-        let bytes = usize::try_from(cap / WAITING_SHARE).unwrap_or(usize::MAX).min(MAX_WAITING_BYTES);
-        (Self { to, waiting: Arc::new(Semaphore::new(bytes)), bytes, space }, from)
+        let intake = Self { to, waiting: Arc::new(Semaphore::new(MAX_WAITING_BYTES)), bytes: Arc::default(), space };
+        intake.fit(cap);
+        (intake, from)
+    }
+
+    /// Fits the waiting room to another `cap`, for all clones. What is in it already keeps its share.
+    pub fn fit(&self, cap: u64) {
+        let bytes = usize::try_from(cap / WAITING_SHARE).unwrap_or(usize::MAX).clamp(1, MAX_WAITING_BYTES);
+        self.bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Permits of the waiting room that `delivery` takes: one that is larger than the room takes all of it.
     fn permits(&self, delivery: &Delivery) -> u32 {
-        u32::try_from(delivery.charge().min(self.bytes)).unwrap_or(u32::MAX)
+        let (room, bytes) = (MAX_WAITING_BYTES as u64, self.bytes.load(Ordering::Relaxed) as u64);
+        let charge = (delivery.charge() as u64).min(bytes);
+        u32::try_from((charge * room).div_ceil(bytes)).unwrap_or(u32::MAX)
     }
 
     /// Why no readings are taken now; `None` where they are.
@@ -226,7 +237,7 @@ impl Intake {
     /// [`IntakeError::Closed`].
     pub async fn send(&self, mut delivery: Delivery) -> Result<(), IntakeError> {
         // Half a room taken is reason enough not to wait for the interval.
-        delivery.hurry |= self.waiting.available_permits() < self.bytes / 2;
+        delivery.hurry |= self.waiting.available_permits() < MAX_WAITING_BYTES / 2;
         let permits = self.permits(&delivery);
         let waiting = Arc::clone(&self.waiting).acquire_many_owned(permits).await.map_err(|_| IntakeError::Closed)?;
         let room = match delivery.room() {
@@ -304,5 +315,20 @@ mod tests {
         assert_eq!(space.claims().under_way, 512);
         drop(from.try_recv());
         assert_eq!((space.claims().under_way, space.claims().settled), (256, 256));
+    }
+
+    #[tokio::test]
+    async fn the_waiting_room_follows_the_cap() {
+        let (intake, mut from) = Intake::within(Space::default(), 16 * 1000);
+        let one = intake.clone();
+        let fill = |intake: &Intake| (0..).take_while(|_| intake.offer(delivery()).is_ok()).count();
+        assert_eq!(fill(&intake), 1000 / DELIVERY_CHARGE);
+        one.fit(16 * 2000);
+        assert_eq!(fill(&intake), 1, "those that wait keep their share, three quarters of it");
+        while from.try_recv().is_ok() {}
+        assert_eq!(fill(&intake), 2000 / DELIVERY_CHARGE);
+        one.fit(0);
+        while from.try_recv().is_ok() {}
+        assert_eq!(fill(&intake), 1, "there is room for one always");
     }
 }

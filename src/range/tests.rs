@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -197,7 +198,7 @@ async fn a_merge_neither_hides_nor_doubles_a_reading() {
         state: Arc::default(),
         data_dir: house.dir.root().to_owned(),
         segment: config::Segment::default(),
-        retention: config::Retention { min_free: ByteSize(0), ..config::Retention::default() },
+        retention: watch::channel(config::Retention { min_free: ByteSize(0), ..config::Retention::default() }).1,
     });
     let (ranges, merging) = (house.ranges(), CancellationToken::new());
     let (expected, merged) = (CUTS as usize * 10, merging.clone());

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::directory::{Removal, SegmentDir};
@@ -62,8 +62,8 @@ pub struct MergerSetup {
     pub data_dir: PathBuf,
     /// How often cuts are made.
     pub segment: config::Segment,
-    /// What must stay free.
-    pub retention: config::Retention,
+    /// What must stay free; it may change.
+    pub retention: watch::Receiver<config::Retention>,
 }
 
 /// What was merged.
@@ -255,10 +255,11 @@ impl Merger {
     /// Room for a file of `bytes` beside what is there, if it fits. Blocking.
     fn claim_room_for(&self, bytes: u64) -> Option<Claim> {
         let MergerSetup { data_dir, retention, dir, .. } = &*self.setup;
+        let min_free = retention.borrow().min_free.0;
         // A disk that can't be asked sets no limit.
         let fits_the_disk = rustix::fs::statvfs(data_dir).is_ok_and(|disk| {
             let (size, free) = (disk.f_blocks.saturating_mul(disk.f_frsize), disk.f_bavail.saturating_mul(disk.f_frsize));
-            free >= bytes.saturating_add(retention.min_free.0.min(size / 2))
+            free >= bytes.saturating_add(min_free.min(size / 2))
         });
         fits_the_disk.then(|| dir.space().try_claim(bytes)).flatten()
     }

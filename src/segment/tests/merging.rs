@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use tokio::sync::watch;
+
 use super::*;
 use crate::config::{ByteSize, Retention};
 use crate::ledger::LedgerError;
@@ -13,6 +15,10 @@ use crate::space::Allowance;
 const CUTS: u64 = 18;
 
 fn merger(rig: &Rig) -> Merger {
+    merger_within(rig, watch::channel(Retention { min_free: ByteSize(0), ..Retention::default() }).1)
+}
+
+fn merger_within(rig: &Rig, retention: watch::Receiver<Retention>) -> Merger {
     let clock: SharedClock = Arc::<SetClock>::clone(&rig.clock);
     Merger::new(MergerSetup {
         ledger: rig.ledger.clone(),
@@ -21,7 +27,7 @@ fn merger(rig: &Rig) -> Merger {
         state: Arc::clone(&rig.state),
         data_dir: rig.data.path().to_owned(),
         segment: settings(Duration::from_millis(10), 1),
-        retention: Retention { min_free: ByteSize(0), ..Retention::default() },
+        retention,
     })
 }
 
@@ -389,4 +395,20 @@ async fn a_merged_file_that_is_damaged_is_no_reason_to_lose_its_sources() {
     let rig = rig.restart().await;
     assert_eq!(rig.recover().await, Recovered { quarantined: 1, ..Recovered::default() });
     has_each_once(&rig, CUTS);
+}
+
+#[tokio::test]
+async fn what_must_stay_free_may_change_while_the_merger_runs() {
+    let rig = due().await;
+    let disk = rustix::fs::statvfs(rig.data.path()).unwrap();
+    if disk.f_bavail > disk.f_blocks / 2 {
+        eprintln!("skipped: at most half of a disk must stay free, and of this one more is");
+        return;
+    }
+    let (limits, changes) = watch::channel(Retention { min_free: ByteSize(u64::MAX), ..Retention::default() });
+    let merger = merger_within(&rig, changes);
+    let stop = CancellationToken::new();
+    assert_eq!(merger.merge_due(0, &stop).await.unwrap(), Merged::default());
+    limits.send_replace(Retention { min_free: ByteSize(0), ..Retention::default() });
+    assert_eq!(merger.merge_due(0, &stop).await.unwrap().merges, 1);
 }
