@@ -9,6 +9,9 @@ use crate::engine::protocol::{Opening, SmallTable};
 /// For the tree of one query.
 const PLANNER_BYTES: u64 = 64 << 20;
 
+/// DuckDB's memory for each segment that a query opens: beside it an open one takes four to five kilobytes.
+const SEGMENT_BYTES: u64 = 4 << 10;
+
 /// Tables. What queries see is in `main`, what it is made of in `internal`.
 const SCHEMA: &str = "
 create schema internal;
@@ -108,6 +111,7 @@ const LOCKED: [(&str, &str); 5] = [
 pub struct Database {
     first: Connection,
     plans: Connection,
+    max_segments: u64,
     sql_layer: SqlLayer,
 }
 
@@ -124,12 +128,17 @@ impl Database {
             lock(&first)?;
             lock(&plans)?;
         }
-        Ok(Self { first, plans, sql_layer })
+        Ok(Self { first, plans, max_segments: opening.memory_bytes / SEGMENT_BYTES, sql_layer })
     }
 
     /// What stands before a query.
     pub fn sql_layer(&self) -> SqlLayer {
         self.sql_layer
+    }
+
+    /// Most segments that one query may open.
+    pub fn max_segments(&self) -> u64 {
+        self.max_segments
     }
 
     /// Another connection.

@@ -6,10 +6,12 @@
 //! unknown, the query sees all segments.
 
 use duckdb::Connection;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::ChildError;
 use super::database::{failed, set_now};
+use crate::engine::binding::Param;
 
 /// What moves bounds to where they apply, and nothing that looks at data.
 const OPTIMIZERS: [&str; 4] = ["expression_rewriter", "filter_pullup", "filter_pushdown", "cte_inlining"];
@@ -46,6 +48,54 @@ impl Planner {
         collect(&serde_json::from_str(&plan).ok()?, &mut spans);
         // A query without any scan may be one whose scans are called something else.
         (!spans.is_empty() && !spans.contains(&ALL)).then_some(spans)
+    }
+}
+
+/// `statement` with `values` for its parameters, which `tree` (what `json_serialize_sql` says of it) tells the places of. Each
+/// has the type that it has where the statement runs. `None` where a parameter has no value, or no place.
+pub fn fill_in(statement: &str, tree: &str, values: &[Param]) -> Option<String> {
+    // Between quotes within a text there are backslashes, so this is no text of the user.
+    let nodes = tree.match_indices(r#"{"class":"PARAMETER""#).map(|(at, _)| Parameter::read(tree.get(at..)?));
+    let mut parameters = nodes.collect::<Option<Vec<_>>>()?;
+    parameters.sort_unstable_by_key(|parameter| parameter.query_location);
+    let (mut filled, mut done) = (String::new(), 0);
+    for Parameter { query_location: begin, query_location_length: length, identifier } in parameters {
+        let number = identifier.parse::<usize>().ok()?.checked_sub(1)?;
+        if !statement.get(begin..begin + length)?.starts_with(['?', '$']) {
+            return None;
+        }
+        filled.push_str(statement.get(done..begin)?);
+        filled.push_str(&literal(values.get(number)?));
+        done = begin + length;
+    }
+    filled.push_str(statement.get(done..)?);
+    Some(filled)
+}
+
+/// Where a parameter stands in the text, and its number from 1, or its name.
+#[derive(Deserialize)]
+struct Parameter {
+    query_location: usize,
+    query_location_length: usize,
+    identifier: String,
+}
+
+impl Parameter {
+    /// Reads one at the beginning of `tree`.
+    fn read(tree: &str) -> Option<Self> {
+        serde_json::Deserializer::from_str(tree).into_iter().next()?.ok()
+    }
+}
+
+/// SQL for a value, with its type.
+fn literal(value: &Param) -> String {
+    match value {
+        Param::Null => "null".to_owned(),
+        Param::Bool(value) => value.to_string(),
+        Param::Int(value) => format!("cast('{value}' as bigint)"),
+        Param::Real(value) => format!("cast('{value:e}' as double)"),
+        Param::Text(value) => format!("cast('{}' as varchar)", value.replace('\'', "''")),
+        Param::Time(value) => format!("make_timestamp(cast('{}' as bigint))", value.0),
     }
 }
 

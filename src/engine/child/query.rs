@@ -16,7 +16,7 @@ use super::SqlLayer;
 use super::control::Events;
 use super::database::{Database, set_now, set_readings};
 use super::guard::Guard;
-use super::planner::{Planner, Span};
+use super::planner::{Planner, Span, fill_in};
 use crate::config::ByteSize;
 use crate::engine::binding::{Binding, Param};
 use crate::engine::format::AnswerWriter;
@@ -61,12 +61,14 @@ struct Snapshot {
     planner: Planner,
     /// When the transaction began, in microseconds since 1970.
     now: i64,
+    /// Most segments that it may open.
+    max_segments: u64,
     sql_layer: SqlLayer,
 }
 
 impl Snapshot {
     fn take(database: &Database) -> Result<Self, Failure> {
-        let sql_layer = database.sql_layer();
+        let (sql_layer, max_segments) = (database.sql_layer(), database.max_segments());
         let begin = if sql_layer == SqlLayer::On { "begin transaction read only" } else { "begin transaction" };
         // DuckDB begins a transaction at its first look at a table.
         let look = "select epoch_us(system.main.now()) from books";
@@ -75,7 +77,7 @@ impl Snapshot {
             connection.execute_batch(begin)?;
             let now = connection.query_row(look, [], |row| row.get(0))?;
             set_now(&connection, now)?;
-            Ok(Self { connection, planner, now, sql_layer })
+            Ok(Self { connection, planner, now, max_segments, sql_layer })
         };
         take().map_err(|error| failure_of(&error))
     }
@@ -83,18 +85,35 @@ impl Snapshot {
     /// The statement for `ask`, and before it the list of the segments that it can need.
     fn prepare(&self, ask: &Ask) -> Result<Statement<'_>, Failure> {
         let statement = if self.sql_layer == SqlLayer::On { self.judge(ask)? } else { Judged::unseen(&ask.sql) };
-        let spans = statement.same_everywhere.then(|| self.planner.spans(&statement.query, self.now)).flatten();
-        self.list_segments(spans.as_deref()).and_then(|()| self.connection.prepare(&statement.text())).map_err(|error| failure_of(&error))
+        let spans = match &ask.binding {
+            // No row is asked for, only what it would look like.
+            _ if ask.max_rows == Some(0) => Some(Vec::new()),
+            Binding::Values(values) => statement.to_plan(values).and_then(|query| self.planner.spans(&query, self.now)),
+            Binding::Unknown => None,
+        };
+        self.list_segments(spans.as_deref())?;
+        self.connection.prepare(&statement.text()).map_err(|error| failure_of(&error))
     }
 
     /// Lists those with readings in `spans`; `None`: all.
-    fn list_segments(&self, spans: Option<&[Span]>) -> duckdb::Result<()> {
+    fn list_segments(&self, spans: Option<&[Span]>) -> Result<(), Failure> {
         let overlaps = |span: &Span| format!("max_time >= {} and min_time <= {}", span.from, span.to);
-        let seen = spans.map_or("true".to_owned(), |spans| spans.iter().map(overlaps).collect::<Vec<_>>().join(" or "));
+        let seen = match spans {
+            None => "true".to_owned(),
+            Some([]) => "false".to_owned(),
+            Some(spans) => spans.iter().map(overlaps).collect::<Vec<_>>().join(" or "),
+        };
         let list = format!("set variable segments = (select list(name) from internal.segments where {seen})");
-        self.connection.execute_batch(&list)?;
-        let some = self.connection.query_row("select getvariable('segments') is not null", [], |row| row.get(0))?;
-        set_readings(&self.connection, some)
+        let count = || {
+            self.connection.execute_batch(&list)?;
+            self.connection.query_row("select coalesce(len(getvariable('segments')), 0)", [], |row| row.get::<_, u64>(0))
+        };
+        let (count, most) = (count().map_err(|error| failure_of(&error))?, self.max_segments);
+        if count > most {
+            let message = format!("it looks into {count} segments, and this much is good for {most} at a time; ask for a shorter time");
+            return Err(Failure { kind: FailureKind::Memory, message });
+        }
+        set_readings(&self.connection, count > 0).map_err(|error| failure_of(&error))
     }
 
     /// The statement that runs, judged as the user wrote it and as it runs: to prepare several would run all but the last.
@@ -111,8 +130,8 @@ impl Snapshot {
         }
         self.pass_the_gate(query)?;
         let nested = sql::nest(query, ask.max_rows);
-        let same_everywhere = gate::same_everywhere(&self.pass_the_gate(&nested)?);
-        Ok(Judged { query: nested, explain, same_everywhere })
+        let tree = self.pass_the_gate(&nested)?;
+        Ok(Judged { query: nested, explain, tree: gate::same_everywhere(&tree).then_some(tree) })
     }
 
     /// The syntax tree of `text`, which may run.
@@ -129,14 +148,19 @@ struct Judged {
     query: String,
     /// Whether its plan is asked for and not its answer.
     explain: bool,
-    /// Whether the planner understands it as DuckDB does that runs it.
-    same_everywhere: bool,
+    /// Its syntax tree, if the planner understands it as DuckDB does that runs it.
+    tree: Option<String>,
 }
 
 impl Judged {
     /// A statement that nobody has looked at.
     fn unseen(sql: &str) -> Self {
-        Self { query: sql.to_owned(), explain: false, same_everywhere: false }
+        Self { query: sql.to_owned(), explain: false, tree: None }
+    }
+
+    /// The query with `values` in their places, for the planner.
+    fn to_plan(&self, values: &[Param]) -> Option<String> {
+        fill_in(&self.query, self.tree.as_ref()?, values)
     }
 
     fn text(&self) -> String {

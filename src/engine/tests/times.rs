@@ -2,7 +2,15 @@
 
 use std::fs;
 
+use futures::StreamExt;
+use tokio_util::codec::FramedRead;
+
 use super::*;
+use crate::engine::frame::{FROM_ENGINE, FrameReader};
+use crate::engine::orders::Orders;
+use crate::engine::process::{Process, socket_pair};
+use crate::engine::protocol::{Ask, Failure, FailureKind, Moment, Opening, Piece, SmallTable, ToEngine, monotonic_ms};
+use crate::model::{Books, Digest, Segment};
 
 /// Readings whose times are an hour apart from those of the next; each hour a segment, but the last one hot.
 const HOURS: i64 = 8;
@@ -155,4 +163,86 @@ async fn the_name_in_full_is_the_same_table() {
             assert_eq!(numbers(&handle, &sql).await, [count], "{sql}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_bound_narrows_the_segments_as_if_it_were_written() {
+    let (bench, handle) = bench().await;
+    let at = |hour: i64| Param::Time(Timestamp(TEN_O_CLOCK + hour * 3_600_000_000));
+    let text = |text: &str| Param::Text(text.to_owned());
+    let oldest = bench.ledger.reader().unwrap().segments().unwrap().pop().unwrap();
+    let path = bench.dir.path(&oldest.name);
+    let aside = path.with_extension("aside");
+    for (bound, values, count, narrows) in [
+        ("time >= ?", vec![at(2)], 600, true),
+        ("time >= $1 and time < $2", vec![at(2), at(3)], 100, true),
+        ("time between $2 and $1 and value >= $3", vec![at(3), at(2), Param::Real(0.5)], 101, true),
+        ("sensor = ? and time >= ?", vec![text("s1"), at(2)], 12, true),
+        ("time in (?, ?)", vec![at(1), at(2)], 2, true),
+        ("time >= ? + interval 1 hour", vec![at(1)], 600, true),
+        ("time >= make_timestamp(?)", vec![Param::Int(TEN_O_CLOCK + 7_200_000_000)], 600, true),
+        ("time >= ?::timestamp", vec![text("2026-11-20 12:00:00")], 600, true),
+        ("time >= ? and ?", vec![at(2), Param::Bool(true)], 600, true),
+        ("time >= ? or ? = 'it''s?'", vec![at(2), text("it's?")], 800, false),
+        ("time >= ? or value = ?", vec![at(2), Param::Int(3)], 601, false),
+        ("time >= ? or ?", vec![at(2), Param::Bool(true)], 800, false),
+        ("time >= coalesce(?, ?)", vec![Param::Null, at(0)], 800, false),
+        ("time > ?", vec![Param::Null], 0, false),
+        ("true or ?", vec![Param::Bool(true)], 800, false),
+    ] {
+        let sql = format!("select count(*) as \"how many?\" from readings where {bound}");
+        let ask = || async {
+            let answer = handle.query_bound(sql.clone(), Binding::Values(values.clone()), Format::Csv, None).await?;
+            Ok::<_, QueryError>(String::from_utf8(answer.bytes().await?).unwrap())
+        };
+        assert_eq!(ask().await.unwrap().lines().nth(1), Some(&*count.to_string()), "{sql} of {values:?}");
+        if narrows {
+            fs::rename(&path, &aside).unwrap();
+            assert_eq!(ask().await.unwrap().lines().nth(1), Some(&*count.to_string()), "{sql} of {values:?}, without the oldest");
+            fs::rename(&aside, &path).unwrap();
+        }
+    }
+    // To say what an answer would look like opens none.
+    fs::rename(&path, &aside).unwrap();
+    let (_, parameters) = handle.describe("select max(value) from readings where seq > ?".to_owned(), Binding::Unknown).await.unwrap();
+    assert_eq!((parameters, handle.state().complete()), (1, true));
+}
+
+/// What a child without a daemon, with `memory_bytes`, that was told of `segments`, ends the answer to `sql` with.
+async fn told_of(segments: &[Segment], memory_bytes: u64, sql: &str) -> Piece {
+    let folder = tempfile::tempdir().unwrap();
+    let (process, control) = Process::start(&program("engine::tests::child"), folder.path()).unwrap();
+    let mut orders = Orders::new(control.into_split().1);
+    orders.send(&ToEngine::Open(Opening { memory_bytes, threads: 1 }), &[]).await.unwrap();
+    orders.send(&ToEngine::Table(SmallTable::Segments), &tables::segments(segments).unwrap()).await.unwrap();
+    orders.send(&ToEngine::Commit(Moment { last_seq: 0, mark: 0, books: Books::default() }), &[]).await.unwrap();
+    let (answer, theirs) = socket_pair().unwrap();
+    let (sql, deadline_ms) = (sql.to_owned(), monotonic_ms() + 60_000);
+    let ask = Ask { id: 1, sql, binding: Binding::default(), format: Format::Csv, max_rows: None, max_bytes: 1 << 20, deadline_ms };
+    orders.ask(ask, theirs).await.unwrap();
+    let pieces: Vec<_> = FramedRead::new(answer, FrameReader::<Piece>::new(FROM_ENGINE)).collect().await;
+    process.end().await;
+    pieces.into_iter().last().unwrap().unwrap().0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_would_open_more_segments_than_memory_allows_is_refused_alone() {
+    const MOST: i64 = (32 << 20) / 4096;
+    let segment = |hour: i64| Segment {
+        name: format!("readings/date=2026-11-20/00000000000000aa-{:010}.parquet", hour + 1).parse().unwrap(),
+        bytes: 1000,
+        sha256: Digest::of(b""),
+        rows: 1,
+        first_seq: 1,
+        last_seq: 1,
+        min_time: Timestamp(TEN_O_CLOCK + hour * 3_600_000_000),
+        max_time: Timestamp(TEN_O_CLOCK + hour * 3_600_000_000),
+    };
+    let segments: Vec<_> = (0..=MOST).map(segment).collect();
+    let answer = told_of(&segments, 32 << 20, "select count(*) from readings").await;
+    let Piece::Failed(Failure { kind: FailureKind::Memory, message }) = answer else { panic!("{answer:?}") };
+    assert!(message.contains(&format!("{} segments", MOST + 1)), "{message}");
+    // Without the one that is too many it gets further: to find that there are no such files.
+    let answer = told_of(&segments, 32 << 20, "select count(*) from readings where time > '2026-11-20 10:30:00'").await;
+    assert!(matches!(answer, Piece::Failed(Failure { kind: FailureKind::Segment, .. })), "{answer:?}");
 }
