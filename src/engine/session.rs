@@ -33,6 +33,10 @@ use crate::segment::{Demand, Pin, SealerHandle, SegmentDir};
 /// Between two pulls while nobody asks: a commit a second needs no more.
 const MIN_GAP: Duration = Duration::from_millis(200);
 
+/// After a pull that nobody waited for the feed rests so many times as long as it took: where very much comes in, most of it
+/// is sealed before anybody asks, and ingest needs the processor.
+const REST: u32 = 4;
+
 /// The safety net for hints that did not come.
 const TICK: Duration = Duration::from_secs(5);
 
@@ -127,6 +131,7 @@ impl Session {
         loop {
             progress.mark_unchanged();
             verified.mark_unchanged();
+            let begun = Instant::now();
             if self.catch_up(&mut feeder, depth).await? {
                 for request in waiting.drain(..) {
                     self.ask(&mut feeder, request).await?;
@@ -134,7 +139,8 @@ impl Session {
                 depth = Depth::Readings;
             }
             waiting.retain(|request: &Request| !request.reply.is_closed());
-            let gap = sleep_until(Instant::now() + MIN_GAP);
+            let rest = if waiting.is_empty() { (REST * begun.elapsed()).clamp(MIN_GAP, TICK) } else { Duration::ZERO };
+            let gap = sleep_until(Instant::now() + rest);
             tokio::select! {
                 biased;
                 Some(request) = requests.recv() => {

@@ -27,9 +27,22 @@ pub(super) struct Part {
 pub(super) fn by_series(readings: &RecordBatch) -> Result<Vec<u32>, ArrowError> {
     let (sensor, metric) = (column::<Words>(readings, "sensor")?.keys().values(), column::<Words>(readings, "metric")?.keys().values());
     let time = column::<TimestampMicrosecondArray>(readings, "time")?.values();
-    let mut order: Vec<u32> = (0..).take(readings.num_rows()).collect();
-    // Rows are in the order of their seqs.
-    order.sort_unstable_by_key(|row| (sensor.get(*row as usize), metric.get(*row as usize), time.get(*row as usize), *row));
+    // In one number each, sensor, metric and row: these are compared several times as fast as one column after the other.
+    let number = |key: &i32| u128::from(key.cast_unsigned());
+    let rows = sensor.iter().zip(metric).zip(0_u32..);
+    let mut numbers: Vec<u128> =
+        rows.map(|((sensor, metric), row)| number(sensor) << 64 | number(metric) << 32 | u128::from(row)).collect();
+    numbers.sort_unstable();
+    let mut order = Vec::with_capacity(numbers.len());
+    for series in numbers.chunk_by(|a, b| a >> 32 == b >> 32) {
+        let begin = order.len();
+        order.extend(series.iter().map(|number| *number as u32));
+        // Rows are in the order of their seqs, and so mostly of their times: to find that out takes one look at each. Of equal
+        // times the order stays.
+        if let Some(rows) = order.get_mut(begin..) {
+            rows.sort_by_key(|row| time.get(*row as usize));
+        }
+    }
     Ok(order)
 }
 
@@ -111,6 +124,30 @@ mod tests {
     fn parts_of(days: &[i64]) -> Vec<Part> {
         let times: TimestampMicrosecondArray = days.iter().map(|day| day * MICROS_PER_DAY + MICROS_PER_DAY / 2).collect::<Vec<_>>().into();
         by_day(&times, &(0..days.len() as u32).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn rows_are_by_series_then_time_then_seq() {
+        let mut state = 7_u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let keys = |count: u64, random: &mut dyn FnMut(u64) -> u64| (0..2000).map(|_| random(count) as i32).collect::<Vec<_>>();
+        let (sensor, metric) = (keys(40, &mut random), keys(3, &mut random));
+        let time: Vec<i64> = (0..2000).map(|row| row / 5 - random(20) as i64).collect();
+        let words = |keys: &[i32], count: usize| -> ArrayRef {
+            let values: StringArray = (0..count).map(|word| Some(format!("{word:02}"))).collect();
+            Arc::new(Words::try_new(keys.to_vec().into(), Arc::new(values)).unwrap())
+        };
+        let readings = RecordBatch::try_from_iter([
+            ("sensor", words(&sensor, 40)),
+            ("metric", words(&metric, 3)),
+            ("time", Arc::new(TimestampMicrosecondArray::from(time.clone())) as ArrayRef),
+        ]);
+        let mut expected: Vec<u32> = (0..2000).collect();
+        expected.sort_by_key(|row| (sensor[*row as usize], metric[*row as usize], time[*row as usize], *row));
+        assert_eq!(by_series(&readings.unwrap()).unwrap(), expected);
     }
 
     #[test]
