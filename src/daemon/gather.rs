@@ -126,6 +126,8 @@ impl States {
             last_seq: engine.last_seq,
             segments: engine.segments as u64,
             isolation: engine.isolation,
+            own_unit: engine.own_unit,
+            absence: engine.absence,
         }
     }
 

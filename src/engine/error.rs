@@ -41,7 +41,10 @@ pub enum QueryError {
     /// The engine has not come up (again) within the query's time.
     #[error("the engine is not ready yet; ask again in a moment")]
     NotReady,
-    /// There is no engine.
+    /// None can be started or reached.
+    #[error("there is no engine: {0}")]
+    Absent(String),
+    /// This build or the configuration has none.
     #[error("{0}")]
     Off(&'static str),
     /// A fault of the engine.
@@ -54,7 +57,7 @@ impl QueryError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Sql(_) | Self::Denied(_) | Self::TimedOut { .. } | Self::Memory(_) | Self::TooLong(_) => ErrorKind::Invalid,
-            Self::Busy { .. } | Self::EngineGone | Self::NotReady | Self::Internal(_) => ErrorKind::Transient,
+            Self::Busy { .. } | Self::EngineGone | Self::NotReady | Self::Absent(_) | Self::Internal(_) => ErrorKind::Transient,
             Self::Segment(_) => ErrorKind::Corrupt,
             Self::Off(_) => ErrorKind::Config,
         }

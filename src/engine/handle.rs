@@ -130,8 +130,11 @@ impl EngineHandle {
             TrySendError::Closed(_) => QueryError::NotReady,
         })?;
         let Ok(Ok(socket)) = timeout_at(deadline, answer).await else {
-            let ready = self.state.phase() == Phase::Ready;
-            return Err(if ready { QueryError::EngineGone } else { QueryError::NotReady });
+            return Err(match (self.state.phase(), self.state.absence()) {
+                (Phase::Ready, _) => QueryError::EngineGone,
+                (_, Some(why)) => QueryError::Absent(why),
+                (_, None) => QueryError::NotReady,
+            });
         };
         let pieces = FramedRead::new(socket, FrameReader::new(FROM_ENGINE));
         let verified = self.verified.clone();
