@@ -191,7 +191,7 @@ fn doors(config: &Config, found: &mut Vec<Problem>) {
     }
     pair(found, ("api.tls_cert", &config.api.tls_cert), ("api.tls_key", &config.api.tls_key));
     if let Some(socket) = &config.engine.socket {
-        rule(found, socket.is_absolute(), "engine.socket", socket.display(), "must be an absolute path, for example /run/forebay-engine.sock");
+        rule(found, socket.is_absolute(), "engine.socket", socket.display(), "must be an absolute path");
     }
     let queries = config.engine.max_concurrent_queries;
     rule(found, (1..=64).contains(&queries), "engine.max_concurrent_queries", queries, "must be 1 to 64");

@@ -1,8 +1,8 @@
 //! The folder of segments: the sole creator and remover of its files.
 //!
 //! Owns: `<data_dir>/segments/`, the pins, the set of verified names. Does not own: which segments exist (the ledger).
-//! Invariants: folders 0700 and files 0600, where [`Readers`] adds no reader; a file gets its final name by a rename in its own folder; a pinned file is
-//! not removed; a new folder is durable before a file is put into it.
+//! Invariants: folders 0700 and files 0600, unless there are other [`Readers`]; a file gets its final name by a rename in
+//! its own folder; a pinned file is not removed; a new folder is durable before a file is put into it.
 //! On failure: nothing is half done but temporary files, which recovery removes.
 
 use std::collections::HashMap;

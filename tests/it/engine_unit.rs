@@ -34,17 +34,18 @@ fn manage(gateway: &Gateway) -> Started {
     started
 }
 
-/// A gateway whose engine is expected at `engine.sock`.
-fn gateway() -> Gateway {
-    let gateway = Gateway::new("");
+/// Without it the daemon would subscribe to whatever broker is at the usual port.
+const LISTENER: &str = "[listener]\nbind = [\"127.0.0.1:0\"]\n";
+
+/// The engine is expected at `engine.sock`.
+fn expect_a_unit(gateway: &Gateway) {
     let socket = gateway.folder.path().join("engine.sock");
-    gateway.configure(&format!("[listener]\nbind = [\"127.0.0.1:0\"]\n[engine]\nsocket = \"{}\"\n", socket.display()));
-    gateway
+    gateway.configure(&format!("{LISTENER}[engine]\nsocket = \"{}\"\n", socket.display()));
 }
 
 fn import(gateway: &Gateway, number: u32) {
     let file = gateway.folder.path().join(format!("{number}.jsonl"));
-    fs::write(&file, format!("{{\"sensor\":\"s\",\"metric\":\"m\",\"value\":{number}}}\n")).unwrap();
+    fs::write(&file, format!("{{\"sensor\":\"s\",\"metric\":\"m\",\"value\":{number},\"time\":\"2026-11-20T10:00:00Z\"}}\n")).unwrap();
     gateway.ok(&["import", file.to_str().unwrap()]);
 }
 
@@ -62,17 +63,15 @@ fn is_gone(pid: u32) -> bool {
 
 #[test]
 fn a_unit_answers_comes_back_when_it_is_killed_and_ends_with_the_daemon() {
-    let mut gateway = gateway();
-    // Its segments are there before the engine is one of another user.
-    gateway.configure("[listener]\nbind = [\"127.0.0.1:0\"]\n");
+    let mut gateway = Gateway::new(LISTENER);
     gateway.start();
+    // A segment from before the switch.
     import(&gateway, 1);
     gateway.command(&["flush", "--wait", "1s"]);
     gateway.wait_for("a segment", |gateway| !parquet_files(&gateway.data()).is_empty());
     assert_eq!(gateway.status()["engine"]["own_unit"], false);
     gateway.stop();
-    let socket = gateway.folder.path().join("engine.sock");
-    gateway.configure(&format!("[listener]\nbind = [\"127.0.0.1:0\"]\n[engine]\nsocket = \"{}\"\n", socket.display()));
+    expect_a_unit(&gateway);
     let started = manage(&gateway);
     gateway.start();
     gateway.wait_for("an answer", answers);
@@ -104,7 +103,8 @@ fn a_unit_answers_comes_back_when_it_is_killed_and_ends_with_the_daemon() {
 
 #[test]
 fn without_its_unit_queries_say_what_is_missing_and_readings_are_taken() {
-    let mut gateway = gateway();
+    let mut gateway = Gateway::new("");
+    expect_a_unit(&gateway);
     gateway.start();
     let said = || String::from_utf8(gateway.command(&["query", "select 1"]).stderr).unwrap();
     assert!(said().contains("engine.sock") && said().contains("forebay-engine.socket"), "{}", said());

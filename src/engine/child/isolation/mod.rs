@@ -1,8 +1,9 @@
 //! What keeps the child in its place.
 //!
-//! Its environment is empty (a unit's has what the service manager puts there) and it inherits one socket. Here: it ends with the daemon and yields to it, it can open the
+//! Its environment is empty and it inherits one socket. Here: it ends with the daemon and yields to it, it can open the
 //! segments for reading and no other file, it can make no socket, start no program and signal nobody, and it can't take
-//! more address space than it needs. A layer that the system does not grant is left out, and status names those that hold.
+//! more address space than it needs. A unit of its own adds a user, and a file system with nothing else. A layer
+//! that the system does not grant is left out, and status names those that hold.
 
 mod calls;
 mod files;
