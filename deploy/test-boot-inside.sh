@@ -80,8 +80,10 @@ files=$(cd "/proc/$pid/root" && find . -path ./proc -prune -o -path ./sys -prune
 printf '        its files: %s and %s\n' "$files" "$(ls "/proc/$pid/root" | tr '\n' ' ')"
 point "in a file system with nothing but the program and its libraries" \
   bash -c "! tr ' ' '\n' <<< '$files' | grep -vE '^(forebay|ld-linux-.*|lib(c|m|gcc_s|stdc\+\+)\.so\.[0-9.]*|)$'"
-point "no account, no ledger" bash -c "! ls -d /proc/$pid/root/etc /proc/$pid/root/home /proc/$pid/root/var/lib/forebay"
-point "nothing can be written or put there" bash -c "! grep -E ' (/|/segments/readings|/usr/bin/forebay) rw' <(cut -d ' ' -f 5,6 /proc/$pid/mountinfo)"
+point "no ledger above the segments, nothing in /etc" \
+  test "$(ls -d "/proc/$pid/root/var/lib" "/proc/$pid/root/forebay.db" "/proc/$pid/root/etc/"* 2>/dev/null | wc -l)" = 0
+point "where nothing can be written" \
+  bash -c "! cut -d ' ' -f 5,6 /proc/$pid/mountinfo | grep -E ' rw' | grep -vE '^/(proc|run|dev/(pts|mqueue|hugepages)) '"
 point "and with the readings alone of all segments" test "$(ls "/proc/$pid/root/segments")" = readings
 point "without a network" bash -c "! tail -n +3 /proc/$pid/net/dev | grep -v ' lo:'"
 point "without an environment" test "$(tr '\0' ' ' < "/proc/$pid/environ")" = "MALLOC_ARENA_MAX=2 "
@@ -101,6 +103,7 @@ point "systemd-analyze security: exposure at most 0.3" \
 systemctl stop forebay
 point "it ends with the daemon" until_true 20 engine_gone
 systemctl start forebay
+until_true 60 own_unit_is true
 systemctl disable --quiet --now forebay-engine.socket
 kill -9 "$(engine_pid)"
 point "without its socket a query says what is missing" \
