@@ -1,7 +1,8 @@
 //! The engine beside a gateway at work: the memory of both, and what the engine's end costs.
 //!
-//! `cargo bench --bench engine`. 1,000 readings a second come in, ten to a request, and each second a small query asks for the
-//! last minute. `FOREBAY_BENCH_SECONDS` is another time for each part.
+//! `cargo bench --bench engine`. Memory: with nothing at all, then with a hot table that is nearly full, readings coming in, ten
+//! to a request, and a small query over the last minute each second. The engine's end: at 1,000 readings a second.
+//! `FOREBAY_BENCH_SECONDS` is another time for each part.
 
 #![expect(
     clippy::unwrap_used,
@@ -26,9 +27,10 @@ use support::{Daemon, median, number, quantile};
 /// What the hot table holds when measuring begins: with what comes in it is sealed meanwhile at the usual 250,000.
 const BEFORE: usize = 220_000;
 
-/// Readings of a request, and the time between two.
-const READINGS: usize = 10;
-const PAUSE: Duration = Duration::from_millis(10);
+/// Readings a second where memory is looked at, and those of a request.
+const RATES: [u32; 3] = [10, 100, FULL_RATE];
+const FULL_RATE: u32 = 1000;
+const READINGS: u32 = 10;
 
 const SMALL_QUERY: &str = "select sensor, count(*), avg(value) from readings where time > now() - interval 1 minute group by sensor";
 
@@ -37,10 +39,11 @@ const SMALL_MACHINE: &str = "[engine]\nmemory = \"102MiB\"\nthreads = 1\n";
 
 fn main() {
     let seconds = std::env::var("FOREBAY_BENCH_SECONDS").map_or(60, |text| text.parse().unwrap());
-    println!("| settings | daemon, resident | engine, resident | both, less what they share | readings/s |");
+    println!("| settings | readings/s | daemon, resident | engine, resident | both, less what they share |");
     println!("| --- | --- | --- | --- | --- |");
     for (name, settings) in [("of this machine", ""), ("of a machine of 512 MB", SMALL_MACHINE)] {
-        memory(name, settings, seconds);
+        idle(name, settings, seconds);
+        RATES.iter().for_each(|rate| memory(name, settings, *rate, seconds));
     }
     println!("\n| engine | ack, median | ack, p99 | kills | answers again, median | at most |");
     println!("| --- | --- | --- | --- | --- | --- |");
@@ -77,19 +80,20 @@ struct Senders {
 }
 
 impl Senders {
-    fn start(daemon: &Arc<Daemon>) -> Self {
+    fn start(daemon: &Arc<Daemon>, rate: u32) -> Self {
         const SENDERS: u32 = 8;
+        let pause = Duration::from_secs(1) * READINGS / rate;
         let stop = Arc::<AtomicBool>::default();
         let work = |place: u32| {
             let (daemon, stop) = (Arc::clone(daemon), Arc::clone(&stop));
             thread::spawn(move || {
-                let (mut taken, mut next) = (Vec::new(), Instant::now() + place * PAUSE);
+                let (mut taken, mut next) = (Vec::new(), Instant::now() + place * pause);
                 while !stop.load(Ordering::Relaxed) {
                     thread::sleep(next.saturating_duration_since(Instant::now()));
                     let begun = Instant::now();
-                    send(&daemon, READINGS);
+                    send(&daemon, READINGS as usize);
                     taken.push(begun.elapsed().as_secs_f64() * 1e3);
-                    next += SENDERS * PAUSE;
+                    next += SENDERS * pause;
                 }
                 taken
             })
@@ -102,37 +106,51 @@ impl Senders {
     fn finish(self) -> (Vec<f64>, f64) {
         self.stop.store(true, Ordering::Relaxed);
         let taken: Vec<f64> = self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
-        let rate = (taken.len() * READINGS) as f64 / self.begun.elapsed().as_secs_f64();
+        let rate = (taken.len() * READINGS as usize) as f64 / self.begun.elapsed().as_secs_f64();
         (taken, rate)
     }
 }
 
-fn memory(name: &str, settings: &str, seconds: u32) {
+/// Nothing comes in, and nobody asks.
+fn idle(name: &str, settings: &str, seconds: u32) {
+    let (_scratch, daemon) = ready(settings);
+    thread::sleep(Duration::from_secs(u64::from(seconds.min(10))));
+    print_memory(name, resident(&daemon), 0.0);
+}
+
+fn memory(name: &str, settings: &str, rate: u32, seconds: u32) {
     let (_scratch, daemon) = ready(settings);
     for _ in 0..BEFORE / 1000 {
         send(&daemon, 1000);
     }
-    let senders = Senders::start(&daemon);
+    let senders = Senders::start(&daemon, rate);
     let mut most = [0.0_f64; 3];
     for _ in 0..seconds {
         let begun = Instant::now();
         assert_eq!(ask(&daemon, SMALL_QUERY), 200);
-        let status = daemon.status();
-        let resident = [&status["process"]["rss_bytes"], &status["engine"]["rss_bytes"]].map(number);
-        let both = proportional(daemon.pid()) + proportional(child_of(daemon.pid()).unwrap());
-        for (most, now) in most.iter_mut().zip([resident[0], resident[1], both]) {
+        for (most, now) in most.iter_mut().zip(resident(&daemon)) {
             *most = most.max(now);
         }
         thread::sleep(Duration::from_secs(1).saturating_sub(begun.elapsed()));
     }
-    let (_, rate) = senders.finish();
-    let [own, engine, both] = most.map(|bytes| bytes / f64::from(1 << 20));
-    println!("| {name} | {own:.0} MiB | {engine:.0} MiB | {both:.0} MiB | {rate:.0} |");
+    print_memory(name, most, senders.finish().1);
+}
+
+/// Bytes of the daemon, of its engine, and of both without what they share.
+fn resident(daemon: &Daemon) -> [f64; 3] {
+    let status = daemon.status();
+    let [own, engine] = [&status["process"]["rss_bytes"], &status["engine"]["rss_bytes"]].map(number);
+    [own, engine, proportional(daemon.pid()) + proportional(child_of(daemon.pid()).unwrap())]
+}
+
+fn print_memory(name: &str, bytes: [f64; 3], rate: f64) {
+    let [own, engine, both] = bytes.map(|bytes| bytes / f64::from(1 << 20));
+    println!("| {name} | {rate:.0} | {own:.0} MiB | {engine:.0} MiB | {both:.0} MiB |");
 }
 
 fn kills(name: &str, kill: bool, seconds: u32) {
     let (_scratch, daemon) = ready("");
-    let senders = Senders::start(&daemon);
+    let senders = Senders::start(&daemon, FULL_RATE);
     let mut waits = Vec::new();
     for _ in 0..seconds {
         let begun = Instant::now();

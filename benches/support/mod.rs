@@ -78,9 +78,11 @@ impl Daemon {
         let path = |name: &str| folder.join(name);
         let (config, socket, notify) = (path("forebay.toml"), path("socket"), path("notify"));
         let (data, door) = (path("data"), socket.display());
+        // To see why a figure is what it is.
+        let level = std::env::var("FOREBAY_BENCH_LOG").unwrap_or_else(|_| "warn".to_owned());
         let text = format!(
             "[gateway]\nid = \"bench\"\ndata_dir = {data:?}\n[listener]\nbind = [\"127.0.0.1:0\"]\n[api]\nsocket = \"{door}\"\n\
-             [log]\nlevel = \"warn\"\n{settings}"
+             [log]\nlevel = \"{level}\"\n{settings}"
         );
         fs::write(&config, text).unwrap();
         let _ = fs::remove_file(&notify);

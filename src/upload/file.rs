@@ -241,7 +241,7 @@ fn write_part(part: &Path, key: &str, body: &Body, pace: &Pace) -> Result<(), Up
     let mut write = |chunk: &[u8]| {
         chunk.chunks(PACED_BYTES).try_for_each(|piece| {
             thread::sleep(pace.charge(piece.len()));
-            body.sent.add(piece.len());
+            body.flow.add(piece.len());
             to.write_all(piece)
         })
     };

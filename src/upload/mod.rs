@@ -41,5 +41,5 @@ pub use key::LakeKey;
 pub use link::{LinkMode, LinkState, LinkStatus, SetAside};
 pub use network::watch_network;
 pub use uploader::{Setup, Uploader, UploaderHandle};
-pub use upstream::{Answer, Body, Content, Put, Sent, Upstream, UpstreamError, open};
+pub use upstream::{Answer, Body, Content, Flow, Put, Upstream, UpstreamError, open};
 pub use verify::{Finding, FindingKind, InstanceReport, Progress, Report, Verdict, verify, verify_watched};

@@ -1,6 +1,6 @@
-//! The kernel's word that the network has changed: a new route, a new address, a cable plugged in.
+//! The kernel's word that the network has changed: a route, an address, a cable, new or gone.
 //!
-//! A hint, so that an offline link is looked at when there may be a way again and not only at the next probe. Where the
+//! A hint, so that a link is looked at when there may be a way again, or none any more, and not only at the next probe. Where the
 //! kernel says nothing (a container without the right, a system call filter) the probes have to do.
 
 use std::io;
@@ -16,8 +16,8 @@ use super::UploadError;
 /// Links, IPv4 and IPv6 addresses, IPv4 and IPv6 routes (rtnetlink(7)).
 const GROUPS: u32 = 0x1 | 0x10 | 0x100 | 0x40 | 0x400;
 
-/// `RTM_NEWLINK`, `RTM_NEWADDR`, `RTM_NEWROUTE`: what goes away opens no way.
-const NEWS: [u16; 3] = [16, 20, 24];
+/// `RTM_NEWLINK`, `RTM_DELLINK`, the same of addresses and routes: what comes may be a way, what goes is a reason to ask soon.
+const NEWS: [u16; 6] = [16, 17, 20, 21, 24, 25];
 
 /// Larger than any message; what does not fit is cut off, and the rest of a message is not read.
 const MESSAGE_BYTES: usize = 16 << 10;
@@ -89,12 +89,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_is_news_and_what_goes_is_not() {
+    fn what_comes_and_what_goes_is_news() {
         for kind in NEWS {
             assert!(has_news(&message(kind, 40)));
-            assert!(has_news(&[message(25, 7), message(kind, 40)].concat()), "behind another message");
+            assert!(has_news(&[message(28, 7), message(kind, 40)].concat()), "behind another message");
         }
-        assert!(!has_news(&[message(17, 30), message(21, 8), message(25, 1)].concat()));
+        assert!(!has_news(&[message(28, 30), message(29, 8), message(3, 1)].concat()));
     }
 
     #[test]

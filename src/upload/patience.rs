@@ -16,7 +16,7 @@ use super::UploadError;
 use super::link::LinkMode;
 use super::straggler::PutUnderWay;
 use super::uploader::Inner;
-use super::upstream::{Body, Put, Sent, UpstreamError};
+use super::upstream::{Body, Flow, Put, UpstreamError};
 use super::worker::MAX_PROBES;
 use crate::segment::Pin;
 
@@ -32,7 +32,7 @@ const BUFFERED_BYTES: u64 = 512 << 10;
 /// How often a put under way is looked at.
 const LOOK_INTERVAL: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(1) };
 
-/// Beyond what its buffers explain: from this silence on a put is under suspicion.
+/// From this silence on it is asked whether there is a way; and an answer that takes as long is none.
 const SUSPICIOUS: Duration = if cfg!(test) { Duration::from_millis(60) } else { Duration::from_secs(5) };
 
 /// For a connection to come to life by itself once there is a way again.
@@ -104,31 +104,31 @@ impl Inner {
         let left = self.straggler.take(put.key);
         let was_left = left.is_some();
         let mut put = left.unwrap_or_else(|| PutUnderWay::begin(Arc::clone(&self.upstream), put.key, put.body, put.pin));
-        let (bytes, sent) = (put.bytes, put.sent.clone());
+        let (bytes, flow) = (put.bytes, put.flow.clone());
         let outcome = tokio::select! {
             answer = &mut put => answer,
-            watched = self.watch(bytes, &sent, was_left, may_leave) => match watched {
+            watched = self.watch(bytes, &flow, was_left, may_leave) => match watched {
                 Watched::Hopeless(error) => Err(error),
                 Watched::Leave => {
-                    tracing::info!(key = put.key, bytes, sent = sent.bytes(), "a file goes on by itself beside the newest readings");
+                    tracing::info!(key = put.key, bytes, sent = flow.sent(), "a file goes on by itself beside the newest readings");
                     self.straggler.leave(put);
                     return Ok(PutEnd::Left);
                 }
             }
         };
-        self.thrift.note(matches!(outcome, Ok(Put::Stored)), sent.bytes());
+        self.thrift.note(matches!(outcome, Ok(Put::Stored)), flow.sent());
         self.link.sent(self.upstream.sent_bytes());
         tracing::debug!(key = put.key, ?outcome, "put");
         outcome.map(|_| PutEnd::Done)
     }
 
     /// Watches a put of `bytes` and returns when it is to be left or given up. What it hands to the kernel at once tells nothing
-    /// of the line, so that in silence it is asked, again and again, whether there is a way: an outage may begin at any time, and
-    /// the put notices its end last. As in the worker, a probe does not wait for the one before.
-    async fn watch(&self, bytes: u64, sent: &Sent, was_left: bool, may_leave: bool) -> Watched {
-        let (limit, suspicious) = (self.longest_silence(bytes), self.usual_silence(bytes));
+    /// of the line, so that in silence it is asked, again and again, whether there is a way: an outage may begin and end at any
+    /// time, and the put notices last. As in the worker, a probe does not wait for the one before.
+    async fn watch(&self, bytes: u64, flow: &Flow, was_left: bool, may_leave: bool) -> Watched {
+        let (limit, usual) = (self.longest_silence(bytes), self.usual_silence(bytes));
         let may_leave = || may_leave && self.straggler.is_free();
-        let mut line = Line { sent: sent.bytes(), moved: Instant::now(), next_probe: suspicious, dead: false, outlasted: was_left };
+        let mut line = Line::moving(flow, was_left);
         let mut probes = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -136,35 +136,39 @@ impl Inner {
                     let outcome: Result<(), UploadError> = outcome;
                     if outcome.is_ok() {
                         probes.clear();
+                        line.asked = None;
                     }
                     if self.is_way_back(&mut line, outcome) && may_leave() {
                         return Watched::Leave;
                     }
-                    if line.outlasted && self.is_overtaken(&line, sent).await {
+                    if line.outlasted && line.moved.elapsed() >= usual && self.is_overtaken(&line, flow).await {
                         let died = "the connection died with the way it took; there is another way".to_owned();
                         return Watched::Hopeless(UpstreamError::Ambiguous(died));
                     }
                 }
-                () = self.calls.network.notified(), if line.dead => {
+                () = self.calls.network.notified() => {
                     sleep(NEWS_PAUSE).await;
                     line.next_probe = Duration::ZERO;
                 }
                 () = sleep(LOOK_INTERVAL) => {}
             }
-            if sent.bytes() != line.sent {
+            if flow.sent() != line.sent {
                 self.link.sent(self.upstream.sent_bytes());
                 if self.revived(&mut line) && may_leave() {
                     return Watched::Leave;
                 }
                 probes.clear();
-                line = Line { sent: sent.bytes(), moved: Instant::now(), next_probe: suspicious, dead: false, outlasted: false };
+                line = Line::moving(flow, false);
             }
+            // As good as none. It is not shown: a very slow line is no outage, and to let newer readings pass on it does no harm.
+            line.dead |= line.asked.is_some_and(|asked| asked.elapsed() >= SUSPICIOUS);
             let silent = line.moved.elapsed();
             if silent >= limit {
                 return Watched::Hopeless(silence(silent));
             }
             if silent >= line.next_probe && probes.len() < MAX_PROBES {
                 probes.push(self.probe());
+                line.asked = line.asked.or_else(|| Some(Instant::now()));
                 // Sooner than else: of the interval that the newest readings have, its revival takes a part.
                 line.next_probe = silent + self.probe_pause() / 2;
             }
@@ -193,9 +197,9 @@ impl Inner {
     }
 
     /// There is a way again, and the put did not notice; nor would it cost too much to begin it anew.
-    async fn is_overtaken(&self, line: &Line, sent: &Sent) -> bool {
+    async fn is_overtaken(&self, line: &Line, flow: &Flow) -> bool {
         sleep(REVIVAL).await;
-        sent.bytes() == line.sent && self.thrift.affords(line.sent)
+        flow.sent() == line.sent && self.thrift.affords(line.sent)
     }
 
     /// There is a way; whether there was none before.
@@ -232,10 +236,18 @@ struct Line {
     moved: Instant,
     /// The silence at which to ask for another way.
     next_probe: Duration,
+    /// Since when a probe waits for its answer.
+    asked: Option<Instant>,
     /// There was no way.
     dead: bool,
     /// There was no way, there is one again, and whether it came to life is not known yet.
     outlasted: bool,
+}
+
+impl Line {
+    fn moving(flow: &Flow, outlasted: bool) -> Self {
+        Self { sent: flow.sent(), moved: Instant::now(), next_probe: SUSPICIOUS, asked: None, dead: false, outlasted }
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use super::shipping::Shipped;
 use super::uploader::Inner;
 use super::upstream::UpstreamError;
 use crate::config::Order;
-use crate::model::{CutNumber, Shipment, Timestamp};
+use crate::ledger::Reader;
+use crate::model::{Shipment, Timestamp};
 
 /// Until what was refused is tried again by itself.
 const REFUSED_FOR: Duration = Duration::from_secs(86_400);
@@ -92,19 +93,19 @@ impl Inner {
         Ok(Shipped::Refused(reason))
     }
 
-    /// The link is back, and `cut` is the newest: the shipment under way, which the outage cut short, gives way to it
-    /// where the newest goes first and nothing of its manifest is on the way.
-    pub(super) async fn make_way_for(&self, cut: CutNumber, doubt: &Doubt) -> Result<(), UploadError> {
+    /// The link is back: the shipment under way, which the outage cut short, gives way to a newer cut where the newest goes
+    /// first and nothing of its manifest is on the way.
+    pub(super) async fn make_way(&self, doubt: &Doubt) -> Result<(), UploadError> {
         if self.settings.order != Order::NewestFirst || !doubt.is_none() {
             return Ok(());
         }
-        match self.read(|reader| reader.open_shipment()).await? {
-            Some(shipment) if shipment.cut != Some(cut) => {
-                tracing::info!(shipment = shipment.number, cut, "the shipment under way makes way for the newest readings");
-                self.give_up(&shipment).await
-            }
-            _ => Ok(()),
+        let look = |reader: &Reader| Ok((reader.open_shipment()?, reader.next_cut(true)?));
+        let (Some(shipment), Some(newest)) = self.read(move |reader| reader.snapshot(look)).await? else { return Ok(()) };
+        if (&shipment.instance, shipment.cut) == (&newest.instance, Some(newest.number)) {
+            return Ok(());
         }
+        tracing::info!(shipment = shipment.number, cut = newest.number, "the shipment under way makes way for the newest readings");
+        self.give_up(&shipment).await
     }
 
     /// Gives the shipment under way up; its manifest is surely not upstream.

@@ -10,30 +10,34 @@
 use std::pin::Pin as Pinned;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::upstream::{Body, Put, Sent, Upstream, UpstreamError};
+use super::upstream::{Body, Flow, Put, Upstream, UpstreamError};
 use crate::segment::Pin;
+
+/// For the newest readings to get through on a slow line; no server gives a connection up so soon.
+const HOLD: Duration = Duration::from_secs(5);
 
 /// A put under way; it ends when this is dropped.
 pub(super) struct PutUnderWay {
     pub(super) key: String,
     /// Of the whole body.
     pub(super) bytes: u64,
-    pub(super) sent: Sent,
+    pub(super) flow: Flow,
     task: AbortOnDropHandle<Result<Put, UpstreamError>>,
 }
 
 impl PutUnderWay {
     /// Begins to put `body`, whose file is pinned by `pin`.
     pub(super) fn begin(upstream: Arc<dyn Upstream>, key: &str, body: Body, pin: Option<Pin>) -> Self {
-        let (bytes, sent, name) = (body.bytes, body.sent.clone(), key.to_owned());
+        let (bytes, flow, name) = (body.bytes, body.flow.clone(), key.to_owned());
         let task = tokio::spawn(async move {
             let _pin = pin;
             upstream.put_new(&name, body).await
         });
-        Self { key: key.to_owned(), bytes, sent, task: AbortOnDropHandle::new(task) }
+        Self { key: key.to_owned(), bytes, flow, task: AbortOnDropHandle::new(task) }
     }
 }
 
@@ -60,14 +64,17 @@ impl Straggler {
         self.left().as_ref().is_none_or(|put| put.task.is_finished())
     }
 
-    /// Leaves `put` to itself; what was left before is forgotten.
+    /// Leaves `put` to itself, after a moment in which the newest readings have the line; what was left before is forgotten.
     pub(super) fn leave(&self, put: PutUnderWay) {
+        put.flow.hold(HOLD);
         *self.left() = Some(put);
     }
 
     /// Takes up the put of `key`, if it was left and goes on: one that has ended is found upstream, or begun anew.
     pub(super) fn take(&self, key: &str) -> Option<PutUnderWay> {
-        self.left().take_if(|put| put.key == key).filter(|put| !put.task.is_finished())
+        let left = self.left().take_if(|put| put.key == key).filter(|put| !put.task.is_finished())?;
+        left.flow.release();
+        Some(left)
     }
 
     /// There is nothing to ship: nobody will ask for it any more.

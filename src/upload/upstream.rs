@@ -6,9 +6,9 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -82,23 +82,49 @@ pub struct Body {
     pub bytes: u64,
     /// Their digest, known beforehand.
     pub sha256: Digest,
-    /// How many were handed to the line.
-    pub sent: Sent,
+    /// How they go out.
+    pub flow: Flow,
 }
 
-/// Bytes of a body that were handed to the line, counted chunk by chunk as they go: by it a put shows that it moves.
+/// How a body goes out. Its bytes are counted chunk by chunk as they are handed to the line: by that a put shows that it
+/// moves. And it may be held for a moment, so that something more urgent has the line.
 #[derive(Debug, Clone, Default)]
-pub struct Sent(Arc<AtomicU64>);
+pub struct Flow(Arc<FlowState>);
 
-impl Sent {
-    /// `bytes` more.
+#[derive(Debug, Default)]
+struct FlowState {
+    sent: AtomicU64,
+    held_until: Mutex<Option<Instant>>,
+}
+
+impl Flow {
+    /// `bytes` more were handed to the line.
     pub fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.0.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// All of them until now, those of an earlier try of the same put included.
-    pub fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+    /// All bytes until now.
+    pub fn sent(&self) -> u64 {
+        self.0.sent.load(Ordering::Relaxed)
+    }
+
+    /// No more is handed to the line for `time`, or until [`Self::release`].
+    pub fn hold(&self, time: Duration) {
+        *self.held_until() = Instant::now().checked_add(time);
+    }
+
+    /// It goes on.
+    pub fn release(&self) {
+        *self.held_until() = None;
+    }
+
+    /// Whether it is held.
+    pub fn is_held(&self) -> bool {
+        self.held_until().is_some_and(|end| Instant::now() < end)
+    }
+
+    fn held_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.held_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -115,12 +141,12 @@ impl Body {
     /// A body in memory.
     pub fn memory(bytes: impl Into<Bytes>) -> Self {
         let content = bytes.into();
-        Self { bytes: content.len() as u64, sha256: Digest::of(&content), content: Content::Memory(content), sent: Sent::default() }
+        Self { bytes: content.len() as u64, sha256: Digest::of(&content), content: Content::Memory(content), flow: Flow::default() }
     }
 
     /// A body in a file of `bytes` bytes with the digest `sha256`, which whoever reads it checks.
     pub fn file(path: PathBuf, bytes: u64, sha256: Digest) -> Self {
-        Self { content: Content::File(path), bytes, sha256, sent: Sent::default() }
+        Self { content: Content::File(path), bytes, sha256, flow: Flow::default() }
     }
 
     /// Opens it for reading; blocking.

@@ -250,18 +250,15 @@ impl Worker {
         Ok(())
     }
 
-    /// The link is back: what is hot is sealed now, and is the next to go where the newest goes first.
+    /// The link is back: what is hot is sealed now, and the newest is the next to go where the newest goes first.
     async fn reconnected(&mut self) -> Result<(), UploadError> {
-        let Some(sealer) = &self.inner.sealer else { return Ok(()) };
-        match self.stop.run_until_cancelled(sealer.seal_now(Demand::Reconnect)).await {
-            Some(Ok(Some(cut))) => self.inner.make_way_for(cut, &self.doubt).await,
-            Some(Ok(None)) | None => Ok(()),
+        if let Some(sealer) = &self.inner.sealer
+            && let Some(Err(error)) = self.stop.run_until_cancelled(sealer.seal_now(Demand::Reconnect)).await
+        {
             // The sealer says so itself, and tries again.
-            Some(Err(error)) => {
-                tracing::debug!(%error, "no cut at the reconnect");
-                Ok(())
-            }
+            tracing::debug!(%error, "no cut at the reconnect");
         }
+        self.inner.make_way(&self.doubt).await
     }
 
     /// An attempt failed.

@@ -6,19 +6,27 @@
 
 use std::io;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, Stream};
 use sha2::{Digest as _, Sha256};
 use tokio::fs::File;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 
 use crate::model::Digest;
 use crate::upload::pace::Pace;
-use crate::upload::upstream::{Body, Content, Sent};
+use crate::upload::upstream::{Body, Content, Flow};
 
-/// Sent at a time; no more, so that the pace is even.
-const CHUNK_BYTES: u64 = 16 << 10;
+/// Sent at a time. An HTTP client takes sixteen of them before the line has any: small ones keep what it holds small, so that
+/// what is counted as sent is nearly so, and a put that is held is soon quiet.
+const CHUNK_BYTES: u64 = 2 << 10;
+
+/// Read from the disk at a time.
+const READ_BYTES: usize = 64 << 10;
+
+/// How often a put that is held looks whether it may go on.
+const HOLD_LOOK: Duration = Duration::from_millis(50);
 
 /// What was wrong with our own bytes, if anything; known when the request has ended.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +51,7 @@ struct Outgoing {
     sum: Sha256,
     promised: Digest,
     pace: Arc<Pace>,
-    sent: Sent,
+    flow: Flow,
     flaw: Flaw,
 }
 
@@ -54,11 +62,11 @@ struct Outgoing {
 pub async fn outgoing(body: &Body, pace: Arc<Pace>) -> io::Result<(impl Stream<Item = io::Result<Bytes>> + Send + use<>, Flaw)> {
     let from: Box<dyn AsyncRead + Send + Unpin> = match &body.content {
         Content::Memory(bytes) => Box::new(io::Cursor::new(bytes.clone())),
-        Content::File(path) => Box::new(File::open(path).await?),
+        Content::File(path) => Box::new(BufReader::with_capacity(READ_BYTES, File::open(path).await?)),
     };
     let flaw = Flaw::default();
-    let (sum, sent) = (Sha256::new(), body.sent.clone());
-    let state = Outgoing { from, left: body.bytes, sum, promised: body.sha256, pace, sent, flaw: flaw.clone() };
+    let (sum, flow) = (Sha256::new(), body.flow.clone());
+    let state = Outgoing { from, left: body.bytes, sum, promised: body.sha256, pace, flow, flaw: flaw.clone() };
     let chunks = stream::try_unfold(state, |mut state| async move {
         let chunk = state.next().await.map_err(|error| state.flaw.note(error))?;
         Ok(chunk.map(|chunk| (chunk, state)))
@@ -84,8 +92,11 @@ impl Outgoing {
                 return Err(io::Error::other(format!("its SHA-256 is {found}, not {}", self.promised)));
             }
         }
+        while self.flow.is_held() {
+            tokio::time::sleep(HOLD_LOOK).await;
+        }
         tokio::time::sleep(self.pace.charge(chunk.len())).await;
-        self.sent.add(chunk.len());
+        self.flow.add(chunk.len());
         Ok(Some(chunk.into()))
     }
 }
@@ -116,6 +127,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_held_goes_on_after_its_time_or_when_it_is_released() {
+        let body = Body::memory(vec![7; 3 * CHUNK_BYTES as usize]);
+        for release in [false, true] {
+            body.flow.hold(if release { Duration::from_secs(3600) } else { Duration::from_millis(200) });
+            let before = body.flow.sent();
+            let sending = tokio::spawn(sent(body.clone()));
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            assert_eq!(body.flow.sent(), before);
+            if release {
+                body.flow.release();
+            }
+            assert_eq!(sending.await.unwrap().1, None);
+            assert_eq!(body.flow.sent(), before + 3 * CHUNK_BYTES);
+        }
+    }
+
+    #[tokio::test]
     async fn what_is_damaged_or_short_never_goes_out_whole() {
         let bytes = vec![7; 3 * CHUNK_BYTES as usize];
         let damaged = Body { sha256: Digest::of(b"else"), ..Body::memory(bytes.clone()) };
@@ -123,6 +151,6 @@ mod tests {
         assert!(sent_bytes.len() < bytes.len() && flaw.unwrap().contains("its SHA-256 is"));
         let short = Body { bytes: 4 * CHUNK_BYTES, ..Body::memory(bytes.clone()) };
         let (sent_bytes, flaw) = sent(short).await;
-        assert!(sent_bytes.len() as u64 <= 3 * CHUNK_BYTES && flaw.unwrap().contains("16384 bytes of it are missing"));
+        assert!(sent_bytes.len() as u64 <= 3 * CHUNK_BYTES && flaw.unwrap().contains("2048 bytes of it are missing"));
     }
 }

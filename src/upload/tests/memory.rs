@@ -185,7 +185,7 @@ impl Upstream for Memory {
                 _ => body.bytes,
             };
             state.sent_bytes += sent;
-            body.sent.add(sent as usize);
+            body.flow.add(sent as usize);
             fault
         };
         async move {
@@ -211,14 +211,14 @@ impl Upstream for Memory {
                     for _ in 0..25 {
                         tokio::time::sleep(Duration::from_millis(100)).await;
                         self.state().sent_bytes += body.bytes / 25;
-                        body.sent.add(body.bytes as usize / 25);
+                        body.flow.add(body.bytes as usize / 25);
                     }
                     self.put(key, &body)
                 }
                 Fault::Held => {
                     while !self.state().let_go {
                         tokio::time::sleep(Duration::from_millis(10)).await;
-                        body.sent.add(usize::from(!self.state().down));
+                        body.flow.add(usize::from(!self.state().down));
                     }
                     self.put(key, &body)
                 }

@@ -197,6 +197,26 @@ async fn a_file_left_behind_by_who_was_killed_is_put_by_the_next() {
 }
 
 #[tokio::test]
+async fn what_was_sealed_in_the_outage_goes_first_too() {
+    let mut gateway = Gateway::new();
+    gateway.settings.order = Order::NewestFirst;
+    gateway.seal(4).await;
+    let upstream = Arc::new(Memory::default());
+    upstream.script([Fault::Held]);
+    let running = gateway.start(upstream.clone());
+    until("it is held", || upstream.puts().len() == 1).await;
+    upstream.set_down(true);
+    until("it is offline", || running.link.status().state == LinkMode::Offline).await;
+    gateway.seal(9).await;
+    upstream.set_down(false);
+    until("the newest are there", || gateway.books().delivered == 9).await;
+    upstream.let_go();
+    until("all is there", || gateway.books().delivered == 13).await;
+    running.stop().await;
+    is_whole(&upstream.objects(), 2);
+}
+
+#[tokio::test]
 async fn with_oldest_first_a_shipment_cut_short_goes_on_first() {
     let mut gateway = Gateway::new();
     gateway.seal(4).await;
