@@ -91,6 +91,16 @@ point "nobody else may start one" bash -c '! runuser --user gardener -- test -w 
 point "its memory is known" test "$(forebay status --json | grep -o '"engine":{[^}]*' | grep -o '"rss_bytes":[0-9]*' | tr -dc 0-9)" -gt 1000000
 kill -9 "$pid"
 point "kill -9: another one answers" until_true 60 another_engine "$pid"
+mkdir -p /run/systemd/system/forebay-engine@.service.d
+printf '[Service]\nWorkingDirectory=/moved\nBindReadOnlyPaths=/var/lib/forebay/segments/readings:/moved/readings\n' \
+  > /run/systemd/system/forebay-engine@.service.d/moved.conf
+systemctl daemon-reload
+pid=$(engine_pid)
+kill -9 "$pid"
+point "a drop-in may name another data folder" until_true 60 another_engine "$pid"
+point "and it is read there" bash -c "ls /proc/$(engine_pid)/root/moved/readings | grep date && forebay query 'select sum(value) from readings'"
+rm -r /run/systemd/system/forebay-engine@.service.d
+systemctl daemon-reload
 seq -f '{"seq": %.0f}' 60001 60500 | send
 point "what comes meanwhile is kept" until_true 60 accepted_at_least 60500
 forebay flush --wait 5s >&2 || true

@@ -159,9 +159,7 @@ impl From<QueryError> for Refusal {
             QueryError::TooLong(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "answer_too_long", message, "ask for fewer rows or columns"),
             QueryError::Segment(_) => Self::unavailable("segment", message, "try again: a damaged segment is set aside"),
             QueryError::EngineGone | QueryError::NotReady => Self::unavailable("engine_restarting", message, "try again in a moment"),
-            QueryError::Absent(_) => {
-                Self::unavailable("engine_absent", message, "range, latest and series answer without the engine")
-            }
+            QueryError::Absent(_) => Self::unavailable("engine_absent", message, "range, latest and series answer without the engine"),
             QueryError::Off(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "engine_off", message, "range, latest and series answer without the engine")
             }
