@@ -13,6 +13,11 @@ active() { [ "$(show ActiveState)/$(show SubState)" = active/running ]; }
 restarts_are() { [ "$(show NRestarts)" -ge "$1" ] && active; }
 watchdog_acted() { [ "$(show NRestarts)" -gt "$1" ] && journalctl --unit forebay --output cat | grep -q "Watchdog timeout"; }
 as_gardener() { runuser --user gardener -- "$@"; }
+own_unit_is() { forebay status --json | grep -q "\"engine\":{\"state\":\"ready\".*\"own_unit\":$1"; }
+engine_pid() { pgrep --newest --uid forebay-engine --exact forebay; }
+engine_gone() { ! engine_pid > /dev/null; }
+another_engine() { local now; now=$(engine_pid) && [ "$now" != "$1" ] && own_unit_is true; }
+count_is() { [ "$(as_gardener forebay query "select count(distinct value) as n from readings where metric = 'seq'" --format csv | tail -n 1)" = "$1" ]; }
 accepted_at_least() { [ "$(field accepted)" -ge "$1" ]; }
 
 # --- after the boot
@@ -58,6 +63,66 @@ wait $sender
 point "and loses nothing: all 60,000 are kept" until_true 120 accepted_at_least 60000
 distinct=$(forebay query "select count(distinct value) as n from readings where metric = 'seq'" --format csv | tail -n 1)
 point "every number is there ($distinct)" test "$distinct" = 60000
+
+# --- SQL in a unit of its own
+forebay flush --wait 5s >&2 || true # there is no upstream; but what is here is sealed, as files for the daemon alone
+cp /usr/share/doc/forebay/examples/engine-unit.toml /etc/forebay/forebay.d/
+systemctl enable --quiet --now forebay-engine.socket
+systemctl restart forebay
+point "SQL in a unit of its own, switched on by three commands" until_true 60 own_unit_is true
+point "it reads the segments that were there" until_true 60 count_is 60000
+pid=$(engine_pid)
+point "it runs as its own user" test "$(stat -c %U /proc/"$pid")" = forebay-engine
+point "and status names what holds around it" \
+  bash -c 'forebay status --json | grep -q "\"isolation\":\[\"seccomp\",\"landlock\",\"rlimit\",\"user\"\]"'
+files=$(cd "/proc/$pid/root" && find . -path ./proc -prune -o -path ./sys -prune -o -path ./dev -prune -o -path './segments/*' -prune \
+  -o -type f -printf '%f ')
+printf '        its files: %s and %s\n' "$files" "$(ls "/proc/$pid/root" | tr '\n' ' ')"
+point "in a file system with nothing but the program and its libraries" \
+  bash -c "! tr ' ' '\n' <<< '$files' | grep -vE '^(forebay|ld-linux-.*|lib(c|m|gcc_s|stdc\+\+)\.so\.[0-9.]*|)$'"
+point "no ledger above the segments, nothing in /etc" \
+  test "$(ls -d "/proc/$pid/root/var/lib" "/proc/$pid/root/forebay.db" "/proc/$pid/root/etc/"* 2>/dev/null | wc -l)" = 0
+point "where nothing can be written" \
+  bash -c "! cut -d ' ' -f 5,6 /proc/$pid/mountinfo | grep -E ' rw' | grep -vE '^/(proc|run|dev/(pts|mqueue|hugepages)) '"
+point "and with the readings alone of all segments" test "$(ls "/proc/$pid/root/segments")" = readings
+point "without a network" bash -c "! tail -n +3 /proc/$pid/net/dev | grep -v ' lo:'"
+point "without an environment" test "$(tr '\0' ' ' < "/proc/$pid/environ")" = "MALLOC_ARENA_MAX=2 "
+point "nobody else may start one" bash -c '! runuser --user gardener -- test -w /run/forebay-engine.sock'
+point "its memory is known" test "$(forebay status --json | grep -o '"engine":{[^}]*' | grep -o '"rss_bytes":[0-9]*' | tr -dc 0-9)" -gt 1000000
+kill -9 "$pid"
+point "kill -9: another one answers" until_true 60 another_engine "$pid"
+mkdir -p /run/systemd/system/forebay-engine@.service.d
+printf '[Service]\nWorkingDirectory=/moved\nBindReadOnlyPaths=/var/lib/forebay/segments/readings:/moved/readings\n' \
+  > /run/systemd/system/forebay-engine@.service.d/moved.conf
+systemctl daemon-reload
+pid=$(engine_pid)
+kill -9 "$pid"
+point "a drop-in may name another data folder" until_true 60 another_engine "$pid"
+point "and it is read there" bash -c "ls /proc/$(engine_pid)/root/moved/readings | grep date && forebay query 'select sum(value) from readings'"
+rm -r /run/systemd/system/forebay-engine@.service.d
+systemctl daemon-reload
+seq -f '{"seq": %.0f}' 60001 60500 | send
+point "what comes meanwhile is kept" until_true 60 accepted_at_least 60500
+forebay flush --wait 5s >&2 || true
+point "and read, also from new segments" until_true 60 count_is 60500
+verify_engine() { ! systemd-analyze verify --man=no forebay-engine.socket forebay-engine@.service 2>&1 | grep forebay; }
+point "systemd-analyze verify has nothing to say to it" verify_engine
+cp /usr/lib/systemd/system/forebay-engine@.service /run/forebay-engine@1.service
+point "systemd-analyze security: exposure at most 0.3" \
+  systemd-analyze security --offline=true --threshold=3 --no-pager /run/forebay-engine@1.service
+systemctl stop forebay
+point "it ends with the daemon" until_true 20 engine_gone
+systemctl start forebay
+until_true 60 own_unit_is true
+systemctl disable --quiet --now forebay-engine.socket
+kill -9 "$(engine_pid)"
+point "without its socket a query says what is missing" \
+  until_true 20 bash -c 'forebay query "select 1" 2>&1 | grep -q "start forebay-engine.socket"'
+rm /etc/forebay/forebay.d/engine-unit.toml
+systemctl restart forebay
+point "switched off again, it is a child of the daemon" until_true 60 own_unit_is false
+point "that answers" until_true 60 count_is 60500
+point "and nobody else may read the segments" test "$(stat -c %a /var/lib/forebay/segments/readings)" = 700
 
 # --- reload
 sed -i 's/^#\[log\]/[log]/; s/^\[log\]/[log]\nlevel = "debug"/' /etc/forebay/forebay.toml

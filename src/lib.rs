@@ -34,7 +34,7 @@
 //! | [`segment`] | segment files: [`segment::SegmentDir`] alone creates and removes them |
 //! | [`upload`] | the shipment under way and the link; what a lake must be ([`upload::verify`]) |
 //! | [`retention`] | the limits: what must go, in which order, and whether readings are taken ([`space::Space`]) |
-//! | [`engine`] | DuckDB, in a child process that may die |
+//! | [`engine`] | DuckDB, in a process that may die: a child, or a unit of its own |
 //! | [`range`] | nothing: it reads one series, or all, from journal and segments, without SQL |
 //! | [`status`] | what the daemon says of itself |
 //! | [`api`] | the doors; no logic |

@@ -160,6 +160,7 @@ impl From<QueryError> for Refusal {
             QueryError::Segment(_) => Self::unavailable("segment", message, "try again: a damaged segment is set aside"),
             QueryError::EngineGone | QueryError::NotReady => Self::unavailable("engine_restarting", message, "try again in a moment"),
             QueryError::Behind { .. } => Self::unavailable("engine_behind", message, "try again in a moment, or raise engine.memory"),
+            QueryError::Absent(_) => Self::unavailable("engine_absent", message, "range, latest and series answer without the engine"),
             QueryError::Off(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "engine_off", message, "range, latest and series answer without the engine")
             }

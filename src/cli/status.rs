@@ -167,7 +167,8 @@ fn engine(status: &Status) -> String {
         return "off".to_owned();
     }
     let restarts = if page.restarts > 0 { format!(", started again {} times", count(page.restarts)) } else { String::new() };
-    format!("{}, {} segments, {}{restarts}", page.state.as_str(), count(page.segments), bytes(page.rss_bytes))
+    let unit = if page.own_unit { " in its own unit" } else { "" };
+    format!("{}{unit}, {} segments, {}{restarts}", page.state.as_str(), count(page.segments), bytes(page.rss_bytes))
 }
 
 fn machine(status: &Status) -> String {

@@ -190,6 +190,9 @@ fn doors(config: &Config, found: &mut Vec<Problem>) {
         rule(found, guarded, key, address, "is open to the network and needs a token; set api.token_file, or bind to 127.0.0.1");
     }
     pair(found, ("api.tls_cert", &config.api.tls_cert), ("api.tls_key", &config.api.tls_key));
+    if let Some(socket) = &config.engine.socket {
+        rule(found, socket.is_absolute(), "engine.socket", socket.display(), "must be an absolute path");
+    }
     let queries = config.engine.max_concurrent_queries;
     rule(found, (1..=64).contains(&queries), "engine.max_concurrent_queries", queries, "must be 1 to 64");
     rule(found, !config.engine.query_timeout.0.is_zero(), "engine.query_timeout", config.engine.query_timeout, "must be more than 0");
@@ -242,6 +245,7 @@ mod tests {
             ("[listener]\nbind = [\"0.0.0.0:1884\"]", "listener.bind", "0.0.0.0:1884"),
             ("[api]\nhttp = [\"[::]:8480\"]", "api.http", "[::]:8480"),
             ("[journal]\ncommit_interval = \"5h\"", "journal.commit_interval", "5h"),
+            ("[engine]\nsocket = \"engine.sock\"", "engine.socket", "engine.sock"),
             ("[retention]\ncap = \"1MiB\"", "retention.cap", "1MiB"),
             ("[retention]\nwhen_full = \"thin\"", "retention.when_full", "later version"),
             ("[retention]\nmax_age = \"0\"", "retention.max_age", "0"),

@@ -48,7 +48,7 @@ mod tests {
     use crate::config::{Config, Listener, Mqtt, Upstream};
 
     /// Keys that have no default: what the file shows is an example.
-    const EXAMPLES: [&str; 22] = [
+    const EXAMPLES: [&str; 23] = [
         "gateway.id",
         "mqtt.client_id",
         "mqtt.username",
@@ -71,6 +71,7 @@ mod tests {
         "api.token_file",
         "api.tls_cert",
         "api.tls_key",
+        "engine.socket",
     ];
 
     #[test]

@@ -127,6 +127,8 @@ impl States {
             segments: engine.segments as u64,
             excess_readings: engine.excess_readings,
             isolation: engine.isolation,
+            own_unit: engine.own_unit,
+            absence: engine.absence,
         }
     }
 

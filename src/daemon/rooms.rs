@@ -21,7 +21,7 @@ use crate::ingest::{self, Intake, Latest, Parts, Pump, PumpState, Rules};
 use crate::ledger::{Ledger, LedgerError, Open};
 use crate::memory;
 use crate::retention::{self, Enforcer, RetentionState};
-use crate::segment::{self, Merger, MergerSetup, Scrubber, Sealer, SealerHandle, SealerState, SegmentDir};
+use crate::segment::{self, Merger, MergerSetup, Readers, Scrubber, Sealer, SealerHandle, SealerState, SegmentDir};
 use crate::space::Space;
 use crate::status::{Frame, Sources, systemd};
 use crate::tasks::{Stage, TaskSet};
@@ -123,7 +123,8 @@ impl<'a> Ground<'a> {
         let (data_dir, open) = (config.gateway.data_dir.clone(), Open { host_id: folder::host_id(), clock: Arc::clone(&clock) });
         let ledger = blocking("opening it", move || Ledger::open(&data_dir, open)).await?;
         let space = Space::default();
-        let dir = SegmentDir::within(&config.gateway.data_dir, space.clone())?;
+        let readers = if config.engine.unit().is_some() { Readers::Group } else { Readers::Owner };
+        let dir = SegmentDir::within(&config.gateway.data_dir, space.clone(), readers)?;
         let sealed = Arc::new(SealerState::default());
         segment::recover(&ledger, &dir, &sealed).await?;
         let (gateway, data_dir, instance) = (&config.gateway.id, config.gateway.data_dir.display(), ledger.identity().instance);

@@ -47,7 +47,10 @@ pub enum QueryError {
         /// How many.
         hot: u64,
     },
-    /// There is no engine.
+    /// None can be started or reached.
+    #[error("there is no engine: {0}")]
+    Absent(String),
+    /// This build or the configuration has none.
     #[error("{0}")]
     Off(&'static str),
     /// A fault of the engine.
@@ -60,7 +63,9 @@ impl QueryError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Sql(_) | Self::Denied(_) | Self::TimedOut { .. } | Self::Memory(_) | Self::TooLong(_) => ErrorKind::Invalid,
-            Self::Busy { .. } | Self::EngineGone | Self::NotReady | Self::Behind { .. } | Self::Internal(_) => ErrorKind::Transient,
+            Self::Busy { .. } | Self::EngineGone | Self::NotReady | Self::Behind { .. } | Self::Absent(_) | Self::Internal(_) => {
+                ErrorKind::Transient
+            }
             Self::Segment(_) => ErrorKind::Corrupt,
             Self::Off(_) => ErrorKind::Config,
         }

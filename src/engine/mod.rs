@@ -1,13 +1,13 @@
-//! Side room, the engine: SQL over everything that is kept, by DuckDB in a child process.
+//! Side room, the engine: SQL over everything that is kept, by DuckDB in a process of its own: a child, or that of a unit.
 //!
-//! Owns: the child ([`Engine`]), what it has been told, and the way of a query and its answer ([`EngineHandle`]). `duckdb`
+//! Owns: that process ([`Engine`]), what it has been told, and the way of a query and its answer ([`EngineHandle`]). `duckdb`
 //! is spoken in `child` and `table_file` alone. Does not own: any reading. DuckDB is a lens: in memory only, and built again from the
 //! ledger and the segments at every start.
 //! Invariants: an answer sees each reading kept here exactly once, and the books of the same moment; it sees everything
 //! that was acknowledged before the query began; ingest never waits for the engine.
-//! On failure: the child is killed and started again. Queries under way get an error, readings are not touched.
+//! On failure: the process is ended and started again. Queries under way get an error, readings are not touched.
 //!
-//! The supervisor starts the child and a `session`; the session's `feed` pulls from the ledger and sends `orders`; the
+//! The supervisor starts it (`process`) and a `session`; the session's `feed` pulls from the ledger and sends `orders`; the
 //! child applies them in one transaction each, and answers each query on a socket of its own, on a thread of its own.
 //! `protocol` and `frame` are the language between them, `format` is what the user gets. `table_file` has nothing to do with
 //! the child: it makes a DuckDB file of an export.

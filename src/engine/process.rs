@@ -1,4 +1,5 @@
-//! The child process: started from this very program, with one socket and nothing else.
+//! The engine's process: started from this very program, with one socket and nothing else; or come from a unit of its own,
+//! which starts one for each connection.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -26,19 +27,53 @@ impl Default for Program {
     }
 }
 
-/// A running engine. It is killed when this is dropped.
-pub struct Process {
-    child: Child,
-    pid: u32,
+/// Where an engine comes from.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// We start it.
+    Child(Program),
+    /// The service manager starts one for each connection to this socket, as another user.
+    Unit(PathBuf),
+}
+
+impl Origin {
+    /// Starts an engine that reads `folder`, and gives our end of its control socket.
+    ///
+    /// # Errors
+    /// What can't be started or reached, and why.
+    pub async fn start(&self, folder: &Path) -> Result<(Process, UnixStream), String> {
+        match self {
+            Self::Child(program) => {
+                Process::spawn(program, folder).map_err(|error| format!("{} can't be started: {error}", program.path.display()))
+            }
+            Self::Unit(socket) => match UnixStream::connect(socket).await {
+                Ok(control) => Ok((Process::Foreign, control)),
+                Err(error) => {
+                    let socket = socket.display();
+                    Err(format!("nothing answers at engine.socket {socket}: {error}; start forebay-engine.socket, or leave the key out"))
+                }
+            },
+        }
+    }
+}
+
+/// A running engine. It ends when this is dropped, or when its control socket is.
+pub enum Process {
+    /// Our child.
+    Child {
+        /// To kill it.
+        child: Child,
+        /// Its id.
+        pid: u32,
+    },
+    /// That of a unit: another user's, which we can neither look at nor kill. It ends with its control socket.
+    Foreign,
 }
 
 impl Process {
     /// Starts `program` in `folder`; its standard input is the other end of the socket. Its environment is empty but for
     /// the allocator's bound, its output goes nowhere, and what it cries at the last goes to our standard error.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn start(program: &Program, folder: &Path) -> io::Result<(Self, UnixStream)> {
+    fn spawn(program: &Program, folder: &Path) -> io::Result<(Self, UnixStream)> {
         let (ours, theirs) = socket_pair()?;
         let mut command = Command::new(&program.path);
         command.args(&program.args).current_dir(folder).env_clear().env("MALLOC_ARENA_MAX", "2");
@@ -47,19 +82,25 @@ impl Process {
         command.process_group(0);
         let child = command.spawn()?;
         let pid = child.id().unwrap_or_default();
-        Ok((Self { child, pid }, ours))
+        Ok((Self::Child { child, pid }, ours))
     }
 
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.pid
+    /// Its process id, where it is our child.
+    pub fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Child { pid, .. } => Some(*pid),
+            Self::Foreign => None,
+        }
     }
 
-    /// Kills it, if it is still there, and says how it ended.
-    pub async fn end(mut self) -> String {
+    /// Kills it, if it is still there and our child, and says how it ended.
+    pub async fn end(self) -> String {
+        let Self::Child { mut child, .. } = self else {
+            return "the log of its unit says how".to_owned();
+        };
         // It may have ended by itself, which is no error here.
-        let _ = self.child.start_kill();
-        match self.child.wait().await {
+        let _ = child.start_kill();
+        match child.wait().await {
             Ok(status) => status.to_string(),
             Err(error) => format!("how it ended is not known: {error}"),
         }

@@ -35,6 +35,8 @@ pub struct Opening {
     pub memory_bytes: u64,
     /// DuckDB's threads.
     pub threads: usize,
+    /// Whether it says how much memory it has: the daemon can't look at another user's process.
+    pub tells_memory: bool,
 }
 
 /// A table that is replaced as a whole.
@@ -103,6 +105,11 @@ pub enum Event {
         last_seq: Seq,
         /// Segments attached.
         segments: usize,
+    },
+    /// How much memory the engine has, where it tells it.
+    Memory {
+        /// Resident.
+        rss_bytes: u64,
     },
     /// A query has ended, well or not.
     Finished {

@@ -1,9 +1,9 @@
-//! A session: the life of one child, from its start to its end.
+//! A session: the life of one engine, from its start to its end.
 //!
 //! Owns: the control socket, the queries under way. Does not own: the process, the requests that wait.
 //! Invariants: before a query goes out, everything that is committed by then has gone out; what a query may read is
 //! pinned until the engine says that it has ended.
-//! On failure: it says why and ends; the supervisor kills the child and begins another session. Queries under way see
+//! On failure: it says why and ends; the supervisor ends the engine and begins another session. Queries under way see
 //! their sockets close.
 
 use std::collections::HashMap;
@@ -98,20 +98,29 @@ pub(super) struct Session {
     sealer: SealerHandle,
     limits: Limits,
     state: Arc<EngineState>,
+    /// `None`: it is not ours to look at.
+    pid: Option<u32>,
     shared: Mutex<Shared>,
 }
 
 impl Session {
-    pub(super) fn new(ledger: Ledger, dir: SegmentDir, sealer: SealerHandle, limits: Limits, state: Arc<EngineState>) -> Self {
-        Self { ledger, dir, sealer, limits, state, shared: Mutex::default() }
+    pub(super) fn new(
+        ledger: Ledger,
+        dir: SegmentDir,
+        sealer: SealerHandle,
+        limits: Limits,
+        state: Arc<EngineState>,
+        pid: Option<u32>,
+    ) -> Self {
+        Self { ledger, dir, sealer, limits, state, pid, shared: Mutex::default() }
     }
 
-    /// Serves `requests` with the child `pid` on `control`; returns when it can't go on.
-    pub(super) async fn serve(&self, control: UnixStream, pid: u32, requests: &mut mpsc::Receiver<Request>) -> SessionEnd {
+    /// Serves `requests` with the engine on `control`; returns when it can't go on.
+    pub(super) async fn serve(&self, control: UnixStream, requests: &mut mpsc::Receiver<Request>) -> SessionEnd {
         let (from, to) = control.into_split();
         let end = tokio::select! {
             end = self.feed(Orders::new(to), requests) => end,
-            end = self.watch(from, pid) => end,
+            end = self.watch(from) => end,
         };
         match end {
             Ok(()) => SessionEnd::Ended,
@@ -161,7 +170,8 @@ impl Session {
 
     async fn open(&self, mut orders: Orders) -> Result<Feeder, SessionEnd> {
         self.shared().intake_since = Some(Instant::now());
-        let opening = Opening { memory_bytes: self.limits.memory_bytes, threads: self.limits.threads };
+        let Limits { memory_bytes, threads, .. } = self.limits;
+        let opening = Opening { memory_bytes, threads, tells_memory: self.pid.is_none() };
         orders.send(&ToEngine::Open(opening), &[]).await?;
         let (ledger, dir, hot) = (self.ledger.clone(), self.dir.clone(), self.limits.hot());
         let feed = blocking(move || Feed::open(ledger, dir, hot)).await??;
@@ -223,14 +233,14 @@ impl Session {
     }
 
     /// Takes in what the engine says, and sees to it that nothing hangs.
-    async fn watch(&self, from: OwnedReadHalf, pid: u32) -> Result<(), SessionEnd> {
+    async fn watch(&self, from: OwnedReadHalf) -> Result<(), SessionEnd> {
         let mut events = FramedRead::new(from, FrameReader::<Event>::new(FROM_ENGINE));
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 event = events.next() => match event {
-                    Some(event) => self.note(event?.0, pid)?,
+                    Some(event) => self.note(event?.0)?,
                     None => return Err(SessionEnd::Ended),
                 },
                 _ = looks.tick() => self.look()?,
@@ -238,7 +248,7 @@ impl Session {
         }
     }
 
-    fn note(&self, event: Event, pid: u32) -> Result<(), SessionEnd> {
+    fn note(&self, event: Event) -> Result<(), SessionEnd> {
         match event {
             Event::Opened { isolation } => {
                 self.shared().opened = true;
@@ -250,11 +260,12 @@ impl Session {
                 shared.intake_since = (shared.unconfirmed > 0).then(Instant::now);
                 self.state.update(|report| {
                     if report.state != Phase::Ready {
-                        tracing::info!(pid, last_seq, segments, "the engine is ready");
+                        tracing::info!(pid = self.pid, last_seq, segments, "the engine is ready");
                     }
                     (report.state, report.last_seq, report.segments) = (Phase::Ready, last_seq, segments);
                 });
             }
+            Event::Memory { rss_bytes } => self.state.update(|report| report.rss_bytes = rss_bytes),
             Event::Finished { id } => drop(self.shared().running.remove(&id)),
             Event::Failed { message } => return Err(SessionEnd::GaveUp(message)),
         }

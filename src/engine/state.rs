@@ -30,6 +30,10 @@ pub struct EngineReport {
     pub state: Phase,
     /// How often it was started again.
     pub restarts: u64,
+    /// Whether it is a unit of its own, and no child of the daemon.
+    pub own_unit: bool,
+    /// Why there is none, where none can be started or reached.
+    pub absence: Option<String>,
     /// Its resident memory.
     pub rss_bytes: u64,
     /// Highest seq that it answers for.
@@ -63,12 +67,17 @@ impl EngineState {
             let kept = self.lock();
             (kept.report.clone(), kept.pid)
         };
-        EngineReport { rss_bytes: pid.map_or(0, resident_bytes), ..report }
+        EngineReport { rss_bytes: pid.map_or(report.rss_bytes, resident_bytes), ..report }
     }
 
     /// What it is doing now.
     pub fn phase(&self) -> Phase {
         self.lock().report.state
+    }
+
+    /// Why there is none, where none can be started or reached.
+    pub fn absence(&self) -> Option<String> {
+        self.lock().report.absence.clone()
     }
 
     /// Whether answers cover every segment.
@@ -79,10 +88,11 @@ impl EngineState {
     /// Why a query could not be handed over in its time.
     pub(super) fn why_not(&self) -> QueryError {
         let report = &self.lock().report;
-        match (report.excess_readings, report.state) {
-            (0, Phase::Ready) => QueryError::EngineGone,
-            (0, _) => QueryError::NotReady,
-            (hot, _) => QueryError::Behind { hot },
+        match (report.state, &report.absence, report.excess_readings) {
+            (Phase::Ready, _, 0) => QueryError::EngineGone,
+            (_, Some(why), _) => QueryError::Absent(why.clone()),
+            (_, None, 0) => QueryError::NotReady,
+            (_, None, hot) => QueryError::Behind { hot },
         }
     }
 

@@ -1,22 +1,22 @@
 //! The supervisor: keeps one engine running.
 //!
-//! Owns: the child process, the requests that wait. Does not own: DuckDB, the journal, the segments.
-//! Invariants: at most one child; it holds nothing that is not in the ledger or in a segment, so killing it is always
-//! right.
-//! On failure: the child is started again: at once where it had come to answer and held a moment, otherwise after a pause that
-//! grows. Queries under way get an error; ingest notices nothing.
+//! Owns: the engine's process, the requests that wait. Does not own: DuckDB, the journal, the segments.
+//! Invariants: one engine is fed at a time; it holds nothing that is not in the ledger or in a segment, so killing it is
+//! always right.
+//! On failure: it is started again: at once where it had come to answer and held a moment, otherwise after a pause that
+//! grows. Queries under way get an error, and so do those that come while none can be started; ingest notices nothing.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::handle::{EngineHandle, NO_ENGINE, Request, SWITCHED_OFF};
 use super::limits::{Limits, machine_memory};
-use super::process::{Process, Program};
+use super::process::{Origin, Program};
 use super::session::{Session, SessionEnd};
 use super::state::{EngineState, Phase};
 use crate::config;
@@ -43,15 +43,15 @@ struct Inner {
     dir: SegmentDir,
     sealer: SealerHandle,
     limits: Limits,
-    program: Program,
+    origin: Origin,
     state: Arc<EngineState>,
     requests: Mutex<mpsc::Receiver<Request>>,
     absent: bool,
 }
 
 impl Engine {
-    /// A supervisor and the handle to ask. `program` is what is started as the engine; where more is hot than it can hold,
-    /// `sealer` is asked for a cut.
+    /// A supervisor and the handle to ask. `program` is what is started as the engine, unless `settings` name a unit; where more
+    /// is hot than it can hold, `sealer` is asked for a cut.
     pub fn new(
         settings: &config::Engine,
         ledger: Ledger,
@@ -68,7 +68,9 @@ impl Engine {
         };
         let (handle, requests) = EngineHandle::new(&limits, Arc::clone(&state), dir.verified().clone(), absent);
         let requests = Mutex::new(requests);
-        let inner = Inner { ledger, dir, sealer, limits, program, state, requests, absent: absent.is_some() };
+        let origin = settings.unit().map_or_else(|| Origin::Child(program), |socket| Origin::Unit(socket.to_owned()));
+        state.update(|report| report.own_unit = matches!(origin, Origin::Unit(_)));
+        let inner = Inner { ledger, dir, sealer, limits, origin, state, requests, absent: absent.is_some() };
         (Self { inner: Arc::new(inner) }, handle)
     }
 
@@ -100,29 +102,45 @@ impl Engine {
             if self.live(requests).await && begun.elapsed() >= STEADY {
                 pause = Duration::ZERO;
             }
-            tokio::time::sleep(pause).await;
+            self.rest(pause, requests).await;
             pause = next_pause(pause);
             self.inner.state.update(|report| report.restarts += 1);
         }
     }
 
-    /// One child, from its start to its end. Whether it answered.
+    /// Waits before another start. Where there was nothing to start, who asks meanwhile is told so, and does not wait.
+    async fn rest(&self, pause: Duration, requests: &mut mpsc::Receiver<Request>) {
+        if self.inner.state.absence().is_none() {
+            return tokio::time::sleep(pause).await;
+        }
+        let refusing = async {
+            while let Some(request) = requests.recv().await {
+                drop(request);
+            }
+            std::future::pending::<()>().await;
+        };
+        // Its end is the end of the pause.
+        let _ = timeout(pause, refusing).await;
+    }
+
+    /// One engine, from its start to its end. Whether it answered.
     async fn live(&self, requests: &mut mpsc::Receiver<Request>) -> bool {
-        let Inner { ledger, dir, sealer, limits, program, state, .. } = &*self.inner;
-        let (process, control) = match Process::start(program, dir.root()) {
+        let Inner { ledger, dir, sealer, limits, origin, state, .. } = &*self.inner;
+        let (process, control) = match origin.start(dir.root()).await {
             Ok(started) => started,
             Err(error) => {
-                tracing::warn!(program = %program.path.display(), %error, "the engine can't be started");
-                state.update(|report| report.state = Phase::Restarting);
+                tracing::warn!(error, "there is no engine");
+                state.update(|report| (report.state, report.absence) = (Phase::Restarting, Some(error)));
                 return false;
             }
         };
         tracing::debug!(pid = process.pid(), "the engine is started");
-        state.process(Some(process.pid()));
-        let session = Session::new(ledger.clone(), dir.clone(), sealer.clone(), *limits, Arc::clone(state));
-        let end = session.serve(control, process.pid(), requests).await;
+        state.update(|report| report.absence = None);
+        state.process(process.pid());
+        let session = Session::new(ledger.clone(), dir.clone(), sealer.clone(), *limits, Arc::clone(state), process.pid());
+        let end = session.serve(control, requests).await;
         let answered = state.phase() == Phase::Ready;
-        state.update(|report| (report.state, report.segments) = (Phase::Restarting, 0));
+        state.update(|report| (report.state, report.segments, report.rss_bytes) = (Phase::Restarting, 0, 0));
         state.process(None);
         let status = process.end().await;
         match end {

@@ -1,8 +1,8 @@
 //! The folder of segments: the sole creator and remover of its files.
 //!
 //! Owns: `<data_dir>/segments/`, the pins, the set of verified names. Does not own: which segments exist (the ledger).
-//! Invariants: folders 0700 and files 0600; a file gets its final name by a rename in its own folder; a pinned file is
-//! not removed; a new folder is durable before a file is put into it.
+//! Invariants: folders 0700 and files 0600, unless there are other [`Readers`]; a file gets its final name by a rename in
+//! its own folder; a pinned file is not removed; a new folder is durable before a file is put into it.
 //! On failure: nothing is half done but temporary files, which recovery removes.
 
 use std::collections::HashMap;
@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::SegmentError;
+use super::readers::Readers;
 use super::verified::Verified;
 use crate::disk;
 use crate::model::{FileKind, SegmentName, check_of};
@@ -37,6 +38,7 @@ struct Inner {
     /// Bytes that came less those that went.
     growth: AtomicI64,
     space: Space,
+    readers: Readers,
     verified: Verified,
 }
 
@@ -134,20 +136,21 @@ impl SegmentDir {
     /// # Errors
     /// A folder that can't be made, read or synced.
     pub fn open(data_dir: &Path) -> Result<Self, SegmentError> {
-        Self::within(data_dir, Space::default())
+        Self::within(data_dir, Space::default(), Readers::Owner)
     }
 
-    /// The same, where what is written claims its room in `space`.
+    /// The same, where what is written claims its room in `space` and may be read by `readers`.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn within(data_dir: &Path, space: Space) -> Result<Self, SegmentError> {
+    pub fn within(data_dir: &Path, space: Space, readers: Readers) -> Result<Self, SegmentError> {
         let (root, quarantine) = (data_dir.join("segments"), data_dir.join("quarantine"));
         make_folder(&root)?;
         make_folder(&quarantine)?;
         for kind in [FileKind::Readings, FileKind::Records] {
             make_folder(&root.join(kind.as_str()))?;
         }
+        readers.apply(&root.join(FileKind::Readings.as_str()));
         let inner = Inner {
             root,
             quarantine,
@@ -155,6 +158,7 @@ impl SegmentDir {
             pins: Mutex::default(),
             growth: AtomicI64::new(0),
             space,
+            readers,
             verified: Verified::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -313,6 +317,9 @@ impl SegmentDir {
         let _folders = self.inner.folders.lock().unwrap_or_else(PoisonError::into_inner);
         make_folder(disk::folder_of(&path))?;
         let file = disk::create_file(&path).map_err(|error| SegmentError::io("create", &path, &error))?;
+        if name.kind == FileKind::Readings {
+            self.inner.readers.let_in(&path).map_err(|error| SegmentError::io("open to its readers", &path, &error))?;
+        }
         Ok((Temporary { dir: self.clone(), name: name.clone(), path }, file))
     }
 

@@ -66,7 +66,9 @@ pub fn judge(now: &Now, signs: &Signs) -> (State, Vec<Reason>) {
         reasons
             .push(Reason::degraded("quarantine", format!("quarantine takes {taken} MiB of the cap; look at it and remove what you can")));
     }
-    if now.engine.state == EngineState::Restarting {
+    if let Some(why) = &now.engine.absence {
+        reasons.push(Reason::degraded("engine", format!("there is no engine: {why}")));
+    } else if now.engine.state == EngineState::Restarting {
         let restarts = now.engine.restarts;
         reasons.push(Reason::degraded("engine", format!("the engine ended and is started again ({restarts} times so far)")));
     }

@@ -281,6 +281,10 @@ pub struct EnginePage {
     pub excess_readings: u64,
     /// The layers of its sandbox that hold.
     pub isolation: Vec<String>,
+    /// Whether it is a unit of its own (`engine.socket`), and no child of the daemon.
+    pub own_unit: bool,
+    /// Why there is none, where none can be started or reached.
+    pub absence: Option<String>,
 }
 
 /// Time.

@@ -8,9 +8,10 @@
 //! On failure: the shipment stays in the ledger and is taken up again, after a pause or a restart, byte by byte the same.
 //!
 //! The way of a shipment: `worker` has the link's modes and decides when to try, `staging` chooses and builds, `shipping`
-//! takes a shipment through its steps, `patience` says how long to wait for an answer, `straggler` has the file that was
-//! overtaken by newer ones, `refusal` what becomes of a shipment that is refused, `reconcile` recognises what an earlier ledger delivered, [`Upstream`] is the seam to where it goes: a folder
-//! in `file`, S3 and collectors in `remote`. [`verify()`] reads a lake.
+//! takes a shipment through its steps, `patience` says how long to wait for an answer, `straggler` has the file that newer
+//! ones have overtaken, `refusal` what becomes of a shipment that is refused, `reconcile` recognises what an earlier ledger
+//! delivered, [`Upstream`] is the seam to where it goes: a folder in `file`, S3 and collectors in `remote`. [`verify()`]
+//! reads a lake.
 //!
 //! [`SegmentDir`]: crate::segment::SegmentDir
 

@@ -133,7 +133,8 @@ impl Inner {
                     }
                 }
                 Err(UpstreamError::Permanent(reason)) => return self.refused(shipment, doubt, reason).await,
-                other => drop(other?),
+                Err(error) => return Err(error.into()),
+                Ok(PutEnd::Done) => {}
             }
             fail::fail_point!("upload.after_part");
         }
@@ -144,10 +145,10 @@ impl Inner {
             Err(UpstreamError::Ambiguous(_)) => doubt.no_answer(),
             Err(_) => doubt.surely_not_done(),
         }
-        match outcome {
-            Err(UpstreamError::Permanent(reason)) => return self.refused(shipment, doubt, reason).await,
-            other => drop(other?),
+        if let Err(UpstreamError::Permanent(reason)) = outcome {
+            return self.refused(shipment, doubt, reason).await;
         }
+        outcome?;
         fail::fail_point!("upload.after_manifest");
         // The pauses of the rate limit are left in: they are part of how fast the backlog drains.
         let sent = self.upstream.sent_bytes().saturating_sub(before);

@@ -9,6 +9,7 @@ mod crash_points;
 mod description;
 mod doctor;
 mod engine;
+mod engine_unit;
 mod exactly_once;
 mod faults;
 mod files;

@@ -121,7 +121,7 @@ impl Database {
     pub fn open(opening: &Opening, sql_layer: SqlLayer) -> Result<Self, ChildError> {
         let first = open(opening)?;
         set_readings(&first, false).and_then(|()| first.execute_batch(READINGS)).map_err(failed("making its tables"))?;
-        let plans = open(&Opening { memory_bytes: PLANNER_BYTES, threads: 1 })?;
+        let plans = open(&Opening { memory_bytes: PLANNER_BYTES, threads: 1, ..opening.clone() })?;
         plans.execute_batch("create table readings as from internal.hot").map_err(failed("making its tables"))?;
         planner::switch_off_the_others(&plans)?;
         if sql_layer == SqlLayer::On {

@@ -90,6 +90,12 @@ fn serve(control: &mut Control, events: &Events, isolation: Isolation, sql_layer
     };
     let database = Database::open(&opening, sql_layer)?;
     events.send(&Event::Opened { isolation: isolation.complete(opening.memory_bytes)? })?;
+    if opening.tells_memory {
+        isolation.tell_memory(events.clone())?;
+    } else {
+        // With the descriptor that it holds.
+        drop(isolation);
+    }
     let mut store = Store::new(database.connect().map_err(failed("connecting"))?);
     while let Some((order, body)) = control.next()? {
         match order {

@@ -5,6 +5,7 @@ mod attacks;
 mod faults;
 mod feeding;
 mod isolation;
+mod own_unit;
 mod times;
 mod words;
 

@@ -8,7 +8,7 @@ use tokio_util::codec::FramedRead;
 use super::*;
 use crate::engine::frame::{FROM_ENGINE, FrameReader};
 use crate::engine::orders::Orders;
-use crate::engine::process::{Process, socket_pair};
+use crate::engine::process::{Origin, socket_pair};
 use crate::engine::protocol::{Ask, Failure, FailureKind, Moment, Opening, Piece, SmallTable, ToEngine, monotonic_ms};
 use crate::model::{Books, Digest, Segment};
 
@@ -211,9 +211,9 @@ async fn a_value_that_is_bound_narrows_the_segments_as_if_it_were_written() {
 /// What a child without a daemon, with `memory_bytes`, that was told of `segments`, ends the answer to `sql` with.
 async fn told_of(segments: &[Segment], memory_bytes: u64, sql: &str) -> Piece {
     let folder = tempfile::tempdir().unwrap();
-    let (process, control) = Process::start(&program("engine::tests::child"), folder.path()).unwrap();
+    let (process, control) = Origin::Child(program("engine::tests::child")).start(folder.path()).await.unwrap();
     let mut orders = Orders::new(control.into_split().1);
-    orders.send(&ToEngine::Open(Opening { memory_bytes, threads: 1 }), &[]).await.unwrap();
+    orders.send(&ToEngine::Open(Opening { memory_bytes, threads: 1, tells_memory: false }), &[]).await.unwrap();
     orders.send(&ToEngine::Table(SmallTable::Segments), &tables::segments(segments).unwrap()).await.unwrap();
     orders.send(&ToEngine::Commit(Moment { last_seq: 0, mark: 0, books: Books::default() }), &[]).await.unwrap();
     let (answer, theirs) = socket_pair().unwrap();

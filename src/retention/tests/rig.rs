@@ -16,7 +16,7 @@ use crate::model::{Batch, Books, CutNumber, Reading, Segment, Shipment, Shipment
 use crate::retention::enforcer::{Enforcer, Setup};
 use crate::retention::plan::Situation;
 use crate::retention::state::RetentionState;
-use crate::segment::{Demand, Sealer, SealerHandle, SealerState, SegmentDir, recover};
+use crate::segment::{Demand, Readers, Sealer, SealerHandle, SealerState, SegmentDir, recover};
 use crate::space::Space;
 
 pub const MIB: u64 = 1 << 20;
@@ -66,7 +66,7 @@ impl Rig {
         let shared: SharedClock = Arc::<SetClock>::clone(&clock);
         let ledger = Ledger::open(data.path(), Open { host_id: "host".to_owned(), clock: Arc::clone(&shared) }).unwrap();
         let space = Space::default();
-        let dir = SegmentDir::within(data.path(), space.clone()).unwrap();
+        let dir = SegmentDir::within(data.path(), space.clone(), Readers::Owner).unwrap();
         let rules = config::Segment { seal_interval: Period(Duration::from_secs(3600)), seal_readings: 1_000_000 };
         let (worker, sealer) = Sealer::new(ledger.clone(), dir.clone(), rules, Arc::clone(&shared), Arc::new(SealerState::default()));
         let (stop, state) = (CancellationToken::new(), Arc::new(RetentionState::default()));

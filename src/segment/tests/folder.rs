@@ -6,7 +6,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
 use crate::model::{Day, FileKind, InstanceId, SegmentName};
-use crate::segment::{Listing, Removal};
+use crate::segment::{Listing, Readers, Removal};
+use crate::space::Space;
 
 fn name(day: i64, cut: u64) -> SegmentName {
     SegmentName::new(FileKind::Readings, Some(Day(day)), "00000000000000aa".parse::<InstanceId>().unwrap(), cut)
@@ -94,4 +95,29 @@ fn quarantine_keeps_every_file_and_the_reason() {
     assert_eq!(fs::read(&first).unwrap(), b"12345");
     assert!(fs::read_to_string(first.with_extension("why.txt")).unwrap().contains("wrong digest"));
     assert!(!dir.verified().contains(&name(1, 1)) && dir.growth() == 0);
+}
+
+#[test]
+fn a_group_may_read_the_readings_and_nothing_else_once_it_is_let_in() {
+    let scratch = tempfile::tempdir().unwrap();
+    let open = |readers| SegmentDir::within(scratch.path(), Space::default(), readers).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let records = SegmentName::new(FileKind::Records, Some(Day(1)), "00000000000000aa".parse::<InstanceId>().unwrap(), 1);
+    put(&open(Readers::Owner), &name(1, 1));
+    let dir = open(Readers::Group);
+    // Beside one that is there, in a new folder, and of another kind.
+    [name(1, 2), name(2, 3), records.clone()].iter().for_each(|name| put(&dir, name));
+    let readings = scratch.path().join("segments/readings");
+    for name in [name(1, 1), name(1, 2), name(2, 3)] {
+        let path = dir.path(&name);
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o640, 0o750), "{name}");
+    }
+    assert_eq!((mode(&readings), mode(&dir.path(&records))), (0o750, 0o600));
+    assert_eq!(mode(dir.path(&records).parent().unwrap()), 0o700);
+    let dir = open(Readers::Owner);
+    assert_eq!(mode(&readings), 0o700, "nobody passes");
+    put(&dir, &name(2, 4));
+    assert_eq!(mode(&dir.path(&name(2, 4))), 0o600);
+    let dir = open(Readers::Group);
+    assert_eq!((mode(&dir.path(&name(2, 4))), mode(&readings)), (0o640, 0o750));
 }

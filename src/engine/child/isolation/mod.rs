@@ -2,7 +2,8 @@
 //!
 //! Its environment is empty and it inherits one socket. Here: it ends with the daemon and yields to it, it can open the
 //! segments for reading and no other file, it can make no socket, start no program and signal nobody, and it can't take
-//! more address space than it needs. A layer that the system does not grant is left out, and status names those that hold.
+//! more address space than it needs. A unit of its own adds a user, and a file system with nothing else. A layer
+//! that the system does not grant is left out, and status names those that hold.
 
 mod calls;
 mod files;
@@ -11,12 +12,16 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
 use std::thread;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Resource, Rlimit, setpriority_process, setrlimit};
+use rustix::process::{Resource, Rlimit, geteuid, setpriority_process, setrlimit};
 
+use crate::engine::child::control::Events;
 use crate::engine::process::memory_line;
+use crate::engine::protocol::Event;
 
 /// Address space beside DuckDB's memory: stacks of query threads, answers on their way, the allocator's own.
 const SPACE_BESIDE: u64 = 192 << 20;
@@ -24,8 +29,11 @@ const SPACE_BESIDE: u64 = 192 << 20;
 /// The daemon goes first: a query is never worth a reading.
 const NICENESS: i32 = 5;
 
-/// It polls and ends.
-const LIFELINE_STACK_BYTES: usize = 128 << 10;
+/// For the threads that poll or sleep, and little else.
+const STACK_BYTES: usize = 128 << 10;
+
+/// How often it tells its memory.
+const MEMORY_GAP: Duration = Duration::from_secs(5);
 
 /// A process's status is shorter than this.
 const STATUS_BYTES: usize = 8 << 10;
@@ -35,6 +43,8 @@ pub struct Isolation {
     /// Opened while it can be.
     status: File,
     landlock: bool,
+    /// The segments are another user's.
+    user: bool,
 }
 
 impl Isolation {
@@ -49,31 +59,51 @@ impl Isolation {
             eprintln!("forebay engine: no Landlock: {error}");
             false
         });
-        Ok(Self { status, landlock })
+        let user = fs::metadata("readings").is_ok_and(|folder| folder.uid() != geteuid().as_raw());
+        Ok(Self { status, landlock, user })
     }
 
     /// Bounds what this process, whose DuckDB is open, can take and ask of the kernel; says which layers hold.
     ///
     /// # Errors
     /// The process can't read its own status.
-    pub fn complete(self, memory_bytes: u64) -> io::Result<Vec<String>> {
+    pub fn complete(&self, memory_bytes: u64) -> io::Result<Vec<String>> {
         // Neither is a layer: where they are refused, nothing gets out.
         let _ = setpriority_process(None, NICENESS);
         let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
         let rlimit = self.limit_space(memory_bytes)?;
         let seccomp = calls::restrict().inspect_err(|error| eprintln!("forebay engine: no seccomp: {error}")).is_ok();
-        let layers = [("seccomp", seccomp), ("landlock", self.landlock), ("rlimit", rlimit)];
+        let layers = [("seccomp", seccomp), ("landlock", self.landlock), ("rlimit", rlimit), ("user", self.user)];
         Ok(layers.into_iter().filter(|(_, holds)| *holds).map(|(name, _)| name.to_owned()).collect())
     }
 
     /// Below the address space that it has already, every query would fail: the limit is on top of that.
     fn limit_space(&self, memory_bytes: u64) -> io::Result<bool> {
-        let mut bytes = [0; STATUS_BYTES];
-        let length = self.status.read_at(&mut bytes, 0)?;
-        let status = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
-        let Some(space) = memory_line(&status, "VmSize:") else { return Ok(false) };
+        let Some(space) = self.memory("VmSize:")? else { return Ok(false) };
         let limit = Some(space.saturating_add(memory_bytes).saturating_add(SPACE_BESIDE));
         Ok(setrlimit(Resource::As, Rlimit { current: limit, maximum: limit }).is_ok())
+    }
+
+    /// Tells the daemon now and then how much memory this process has.
+    ///
+    /// # Errors
+    /// No thread is left.
+    pub fn tell_memory(self, events: Events) -> io::Result<()> {
+        thread::Builder::new().name("memory".to_owned()).stack_size(STACK_BYTES).spawn(move || {
+            while let Ok(Some(rss_bytes)) = self.memory("VmRSS:") {
+                // Where the daemon is gone this process ends.
+                let _ = events.send(&Event::Memory { rss_bytes });
+                thread::sleep(MEMORY_GAP);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// The bytes that the line `name` of this process's status names.
+    fn memory(&self, name: &str) -> io::Result<Option<u64>> {
+        let mut bytes = [0; STATUS_BYTES];
+        let length = self.status.read_at(&mut bytes, 0)?;
+        Ok(memory_line(&String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()), name))
     }
 }
 
@@ -85,7 +115,7 @@ impl Isolation {
 /// No thread or descriptor is left.
 pub fn end_with_the_daemon(control: &impl AsFd) -> io::Result<()> {
     let socket = control.as_fd().try_clone_to_owned()?;
-    thread::Builder::new().name("lifeline".to_owned()).stack_size(LIFELINE_STACK_BYTES).spawn(move || {
+    thread::Builder::new().name("lifeline".to_owned()).stack_size(STACK_BYTES).spawn(move || {
         loop {
             let mut ends = [PollFd::new(&socket, PollFlags::RDHUP)];
             if poll(&mut ends, None).is_ok_and(|ready| ready > 0) {
