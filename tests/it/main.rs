@@ -26,4 +26,5 @@ mod story;
 mod support;
 mod tidy;
 mod tls;
+mod upgrade;
 mod watching;
