@@ -18,7 +18,7 @@ use super::straggler::PutUnderWay;
 use super::uploader::Inner;
 use super::upstream::{Body, Flow, Put, UpstreamError};
 use super::worker::MAX_PROBES;
-use crate::segment::Pin;
+use crate::model::SegmentName;
 
 /// Longest wait for an answer to anything small.
 pub(super) const ANSWER_TIME: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(60) };
@@ -32,14 +32,20 @@ const BUFFERED_BYTES: u64 = 512 << 10;
 /// How often a put under way is looked at.
 const LOOK_INTERVAL: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(1) };
 
-/// From this silence on it is asked whether there is a way; and an answer that takes as long is none.
+/// From this silence on it is asked whether there is a way.
 const SUSPICIOUS: Duration = if cfg!(test) { Duration::from_millis(60) } else { Duration::from_secs(5) };
+
+/// A probe that waits so long for its answer will have none.
+const UNANSWERED: Duration = if cfg!(test) { Duration::from_millis(60) } else { Duration::from_secs(3) };
 
 /// For a connection to come to life by itself once there is a way again.
 const REVIVAL: Duration = if cfg!(test) { Duration::from_millis(40) } else { Duration::from_secs(1) };
 
 /// From the kernel's word of a new link, address or route to the probe: it tells of them one after the other.
 const NEWS_PAUSE: Duration = if cfg!(test) { Duration::from_millis(2) } else { Duration::from_millis(300) };
+
+/// Sent in vain it costs next to nothing, as bytes of a body.
+const LITTLE: u64 = 8 << 10;
 
 /// While nothing is known of the line: 64 kbit a second.
 const USUAL_BYTES_PER_S: f64 = 8000.0;
@@ -77,8 +83,8 @@ fn silence(time: Duration) -> UpstreamError {
 pub(super) struct Parcel<'a> {
     pub(super) key: &'a str,
     pub(super) body: Body,
-    /// Keeps its file.
-    pub(super) pin: Option<Pin>,
+    /// Whose file it is; kept as long as it is put.
+    pub(super) segment: Option<&'a SegmentName>,
 }
 
 /// What became of a put.
@@ -96,27 +102,46 @@ enum Watched {
     Hopeless(UpstreamError),
     /// The link is back, and the put may be left to itself.
     Leave,
+    /// The link is back, and the put's connection did not come to life: it is better begun anew.
+    Overtaken,
 }
 
 impl Inner {
-    /// Puts `put`, and waits for the answer as long as there is hope; with `may_leave`, until the link comes back under it.
-    pub(super) async fn put(&self, put: Parcel<'_>, may_leave: bool) -> Result<PutEnd, UpstreamError> {
-        let left = self.straggler.take(put.key);
-        let was_left = left.is_some();
-        let mut put = left.unwrap_or_else(|| PutUnderWay::begin(Arc::clone(&self.upstream), put.key, put.body, put.pin));
-        let (bytes, flow) = (put.bytes, put.flow.clone());
-        let outcome = tokio::select! {
-            answer = &mut put => answer,
-            watched = self.watch(bytes, &flow, was_left, may_leave) => match watched {
-                Watched::Hopeless(error) => Err(error),
+    /// Puts `parcel`, and waits for the answer as long as there is hope; with `may_leave`, until the link comes back under it.
+    pub(super) async fn put(&self, parcel: &Parcel<'_>, may_leave: bool) -> Result<PutEnd, UpstreamError> {
+        let left = self.straggler.take(parcel.key);
+        let mut was_left = left.is_some();
+        let mut put = left.unwrap_or_else(|| self.begin_put(parcel));
+        loop {
+            let (bytes, flow) = (put.bytes, put.flow.clone());
+            let watched = tokio::select! {
+                answer = &mut put => return self.end_put(&put, answer),
+                watched = self.watch(bytes, &flow, was_left, may_leave) => watched,
+            };
+            match watched {
+                Watched::Hopeless(error) => return self.end_put(&put, Err(error)),
                 Watched::Leave => {
-                    tracing::info!(key = put.key, bytes, sent = flow.sent(), "a file goes on by itself beside the newest readings");
+                    tracing::info!(key = put.key, bytes = put.bytes, sent = flow.sent(), "a file under way lets newer readings pass");
                     self.straggler.leave(put);
                     return Ok(PutEnd::Left);
                 }
+                Watched::Overtaken => {
+                    tracing::info!(key = put.key, sent = flow.sent(), "a connection died in the outage; its put begins anew");
+                    self.thrift.note(false, flow.sent());
+                    (put, was_left) = (self.begin_put(parcel), false);
+                }
             }
-        };
-        self.thrift.note(matches!(outcome, Ok(Put::Stored)), flow.sent());
+        }
+    }
+
+    fn begin_put(&self, parcel: &Parcel<'_>) -> PutUnderWay {
+        let pin = parcel.segment.map(|name| self.dir.pin(std::slice::from_ref(name)));
+        let body = Body { flow: Flow::default(), ..parcel.body.clone() };
+        PutUnderWay::begin(Arc::clone(&self.upstream), parcel.key, body, pin)
+    }
+
+    fn end_put(&self, put: &PutUnderWay, outcome: Result<Put, UpstreamError>) -> Result<PutEnd, UpstreamError> {
+        self.thrift.note(matches!(outcome, Ok(Put::Stored)), put.flow.sent());
         self.link.sent(self.upstream.sent_bytes());
         tracing::debug!(key = put.key, ?outcome, "put");
         outcome.map(|_| PutEnd::Done)
@@ -141,9 +166,9 @@ impl Inner {
                     if self.is_way_back(&mut line, outcome) && may_leave() {
                         return Watched::Leave;
                     }
-                    if line.outlasted && line.moved.elapsed() >= usual && self.is_overtaken(&line, flow).await {
-                        let died = "the connection died with the way it took; there is another way".to_owned();
-                        return Watched::Hopeless(UpstreamError::Ambiguous(died));
+                    let is_due = line.sent <= LITTLE || line.moved.elapsed() >= usual;
+                    if line.outlasted && is_due && self.is_overtaken(&line, flow).await {
+                        return Watched::Overtaken;
                     }
                 }
                 () = self.calls.network.notified() => {
@@ -161,7 +186,7 @@ impl Inner {
                 line = Line::moving(flow, false);
             }
             // As good as none. It is not shown: a very slow line is no outage, and to let newer readings pass on it does no harm.
-            line.dead |= line.asked.is_some_and(|asked| asked.elapsed() >= SUSPICIOUS);
+            line.dead |= line.asked.is_some_and(|asked| asked.elapsed() >= UNANSWERED);
             let silent = line.moved.elapsed();
             if silent >= limit {
                 return Watched::Hopeless(silence(silent));
@@ -246,7 +271,8 @@ struct Line {
 
 impl Line {
     fn moving(flow: &Flow, outlasted: bool) -> Self {
-        Self { sent: flow.sent(), moved: Instant::now(), next_probe: SUSPICIOUS, asked: None, dead: false, outlasted }
+        let next_probe = if outlasted { Duration::ZERO } else { SUSPICIOUS };
+        Self { sent: flow.sent(), moved: Instant::now(), next_probe, asked: None, dead: false, outlasted }
     }
 }
 

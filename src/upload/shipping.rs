@@ -124,8 +124,7 @@ impl Inner {
         let may_leave = self.settings.order == Order::NewestFirst && doubt.is_none();
         for (file, name) in manifest.files.iter().zip(&segments) {
             let body = Body::file(self.dir.path(name), file.bytes, file.sha256);
-            let pin = Some(self.dir.pin(std::slice::from_ref(name)));
-            match self.put(Parcel { key: &file.key, body, pin }, may_leave).await {
+            match self.put(&Parcel { key: &file.key, body, segment: Some(name) }, may_leave).await {
                 Ok(PutEnd::Left) => return Ok(Shipped::Over),
                 Err(UpstreamError::Source { detail, .. }) => {
                     if !self.settle_damage(shipment, file, name, detail).await? {
@@ -139,7 +138,7 @@ impl Inner {
             fail::fail_point!("upload.after_part");
         }
         doubt.begin();
-        let outcome = self.put(Parcel { key: &key, body: Body::memory(shipment.manifest.clone()), pin: None }, false).await;
+        let outcome = self.put(&Parcel { key: &key, body: Body::memory(shipment.manifest.clone()), segment: None }, false).await;
         match &outcome {
             Ok(_) => {}
             Err(UpstreamError::Ambiguous(_)) => doubt.no_answer(),
