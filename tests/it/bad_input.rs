@@ -47,6 +47,7 @@ fn a_message_too_long_is_refused_once_and_the_sender_goes_on() {
     assert_eq!((status["ingest"]["rejected"].as_u64(), status["books"]["accepted"].as_u64()), (Some(1), Some(1)), "{status}");
 }
 
+#[cfg(feature = "engine")]
 #[test]
 fn odd_numbers_and_times_keep_the_rest_of_their_message() {
     let mut gateway = Gateway::new(SETTINGS);

@@ -25,6 +25,10 @@ fn every_answer_is_as_the_description_says() {
     command.args(["-m", "schemathesis.cli", "--config-file"]).arg(support.join("schemathesis.toml")).arg("run");
     command.env("SCHEMATHESIS_HOOKS", support.join("schemathesis_hooks.py"));
     command.args(["--no-color", "--header", "Authorization: Bearer secret"]).arg(format!("http://{address}/api/v1/openapi.json"));
+    if !cfg!(feature = "engine") {
+        // It says what is missing, with a 503, which to schemathesis is a fault whatever was promised.
+        command.args(["--exclude-path", "/api/v1/query"]);
+    }
     // Its reports and its memory of earlier runs go where the gateway goes.
     let output = command.current_dir(gateway.folder.path()).output().expect("python3 with schemathesis is installed");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
