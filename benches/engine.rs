@@ -1,8 +1,8 @@
-//! The engine beside a gateway at work: the memory of both, and what the engine's end costs.
+//! The engine beside a gateway at work: the memory of both, what the engine's end costs, and what attacks cost.
 //!
 //! `cargo bench --bench engine`. Memory: with nothing at all, then with a hot table that is nearly full, readings coming in, ten
-//! to a request, and a small query over the last minute each second. The engine's end: at 1,000 readings a second.
-//! `FOREBAY_BENCH_SECONDS` is another time for each part.
+//! to a request, and a small query over the last minute each second. The engine's end, and the statements of the attack list
+//! with the bombs: at 1,000 readings a second. `FOREBAY_BENCH_SECONDS` is another time for each part.
 
 #![expect(
     clippy::unwrap_used,
@@ -34,6 +34,13 @@ const READINGS: u32 = 10;
 
 const SMALL_QUERY: &str = "select sensor, count(*), avg(value) from readings where time > now() - interval 1 minute group by sensor";
 
+/// Statements that reach for what is not theirs, and those that would take all the time or memory there is.
+const ATTACKS: &str = include_str!("../tests/fixtures/sql/attacks.sql");
+const BOMBS: &str = include_str!("../tests/fixtures/sql/bombs.sql");
+
+/// The limit of a query then.
+const IMPATIENT: &str = "[engine]\nquery_timeout = \"2s\"\n";
+
 /// What a machine of 512 MB chooses by itself.
 const SMALL_MACHINE: &str = "[engine]\nmemory = \"102MiB\"\nthreads = 1\n";
 
@@ -49,6 +56,9 @@ fn main() {
     println!("| --- | --- | --- | --- | --- | --- |");
     kills("left alone", false, seconds);
     kills("killed each second", true, seconds);
+    println!("\n| queries | ack, median | ack, p99 | the longest query | daemon, more resident than before |");
+    println!("| --- | --- | --- | --- | --- |");
+    siege(seconds);
 }
 
 fn ready(settings: &str) -> (tempfile::TempDir, Arc<Daemon>) {
@@ -169,6 +179,41 @@ fn kills(name: &str, kill: bool, seconds: u32) {
     let (middle, last) = (median(&mut acks), quantile(&mut acks, 0.99));
     let (usual, longest) = (median(&mut waits), quantile(&mut waits, 1.0));
     println!("| {name} | {middle:.1} ms | {last:.1} ms | {kills} | {usual:.0} ms | {longest:.0} ms |");
+}
+
+fn siege(seconds: u32) {
+    let (_scratch, daemon) = ready(IMPATIENT);
+    let senders = Senders::start(&daemon, FULL_RATE);
+    thread::sleep(Duration::from_secs(u64::from(seconds)));
+    print_siege("none", senders.finish().0, 0.0, 0.0);
+    let before = daemon.memory();
+    let senders = Senders::start(&daemon, FULL_RATE);
+    let (mut longest, mut most) = (0.0_f64, before);
+    for statement in ATTACKS.lines().chain(BOMBS.lines()).filter(|line| !line.is_empty() && !line.starts_with("--")) {
+        let begun = Instant::now();
+        // That attacks are refused, and bombs end, is the tests' affair.
+        ask(&daemon, &fill_in(statement));
+        longest = longest.max(begun.elapsed().as_secs_f64());
+        most = most.max(daemon.memory());
+        // After a bomb that ended it the engine is there again.
+        while ask(&daemon, "select 1") != 200 {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    print_siege("attacks and bombs", senders.finish().0, longest, most - before);
+}
+
+fn fill_in(statement: &str) -> String {
+    let deep = format!("{}1{}", "(".repeat(20_000), ")".repeat(20_000));
+    let wide = (0..20_000).map(|place| place.to_string()).collect::<Vec<_>>().join(", ");
+    let statement = statement.replace("{secret}", "/etc/passwd").replace("{ledger}", "forebay.db").replace("{outside}", "../evil");
+    let statement = statement.replace("{inside}", "evil").replace("{segment}", "readings").replace("{port}", "1").replace("\\n", "\n");
+    statement.replace("{deep}", &deep).replace("{wide}", &wide)
+}
+
+fn print_siege(name: &str, mut acks: Vec<f64>, longest: f64, more: f64) {
+    let (middle, last) = (median(&mut acks), quantile(&mut acks, 0.99));
+    println!("| {name} | {middle:.1} ms | {last:.1} ms | {longest:.1} s | {:.1} MiB |", more / f64::from(1 << 20));
 }
 
 /// Memory of a process in bytes, what it shares with others divided among them.
