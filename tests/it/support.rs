@@ -158,6 +158,7 @@ impl Gateway {
     }
 
     /// One row of an answer, as numbers.
+    #[cfg(feature = "engine")]
     pub fn query_numbers(&self, sql: &str) -> Vec<f64> {
         let text = self.ok(&["query", sql, "--format", "csv"]);
         let row = text.lines().nth(1).unwrap_or_else(|| panic!("no row in {text:?}"));
