@@ -5,7 +5,8 @@
 //!
 //! `cargo bench --bench flash -- [seconds]` (with `--no-default-features` it builds quicker and measures the same), 60
 //! seconds without the argument. NEEDS ROOT: everyone gets an ext4 file system of its own in a loop-mounted image, and all
-//! run at the same time. The images are sparse and below `target`; `FOREBAY_BENCH_DIR` names another folder.
+//! run at the same time. The images are sparse and below `target`; `FOREBAY_BENCH_DIR` names another folder. What
+//! `FOREBAY_BENCH_SETTINGS` has, in TOML, is added to forebay's configuration, so that settings can be compared.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark stops at the first surprise and prints its result")]
 
@@ -69,7 +70,7 @@ struct Written {
 
 fn forebay(place: &Path, rate: u64, in_a_message: u64, seconds: u64) -> Written {
     let card = Card::insert(place, &format!("forebay-{rate}-{in_a_message}"));
-    let daemon = Daemon::start(&card.mount, "");
+    let daemon = Daemon::start(&card.mount, &std::env::var("FOREBAY_BENCH_SETTINGS").unwrap_or_default());
     let before = card.written();
     let messages = rate as f64 / in_a_message as f64;
     let senders = daemon.send(&format!("--sensors 10 --rate {messages} --readings {in_a_message} --for {seconds}s"));
