@@ -34,6 +34,9 @@ pub enum FeedError {
     /// Nobody takes what is pulled.
     #[error("the session is over")]
     Unwanted,
+    /// The journal has changed otherwise than by a seal.
+    #[error("hot readings above {0} are no longer in the journal")]
+    Gone(Seq),
     /// The readings have other numbers now.
     #[error("a new instance began, whose readings are numbered anew")]
     Renumbered,
@@ -163,7 +166,7 @@ impl Known {
     fn feed(&mut self, reader: &Reader, hot: &Hot, progress: &Progress, send: &mut impl FnMut(Piece) -> bool) -> Result<bool, FeedError> {
         let mut after = self.last_seq.max(progress.mark);
         while let Some(readings) = hot.next_piece(after) {
-            let mut piece = Piece::new();
+            let (mut piece, before) = (Piece::new(), after);
             for entry in reader.journal(after, readings)? {
                 after = entry.last_seq().max(after + 1);
                 match entry.bytes {
@@ -171,6 +174,10 @@ impl Known {
                     // It stays in the books as hot until the sealer finds it and records the loss.
                     Err(damage) => tracing::warn!(first_seq = entry.first_seq, damage, "a damaged batch can't be shown to queries"),
                 }
+            }
+            // What was looked at is not there: the next session looks anew.
+            if after == before {
+                return Err(FeedError::Gone(after));
             }
             if !send(piece) {
                 return Err(FeedError::Unwanted);

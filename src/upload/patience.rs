@@ -128,6 +128,8 @@ impl Inner {
                 Watched::Overtaken => {
                     tracing::info!(key = put.key, sent = flow.sent(), "a connection died in the outage; its put begins anew");
                     self.thrift.note(false, flow.sent());
+                    // The old one ends before the new one begins.
+                    drop(put);
                     (put, was_left) = (self.begin_put(parcel), false);
                 }
             }
