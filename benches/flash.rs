@@ -1,7 +1,8 @@
 //! Bytes to the medium for each reading, as the block device counts them: the journal and the file system's own writes
 //! while readings come, then with the seal that turns them into Parquet. Beside it SQLite with one row a reading and an
 //! index, which commits once a second, and mosquitto, which keeps the same messages for a subscriber that is away and saves
-//! its state once a second: all of it each time, so that its figure grows with the seconds. Last, what an idle daemon writes.
+//! its state once a second: all of it each time, so that its figure grows with the seconds. Forebay and SQLite are warm: their
+//! WALs have their size. Last, what an idle daemon writes.
 //!
 //! `cargo bench --bench flash -- [seconds]` (with `--no-default-features` it builds quicker and measures the same), 60
 //! seconds without the argument. NEEDS ROOT: everyone gets an ext4 file system of its own in a loop-mounted image, and all
@@ -25,6 +26,9 @@ use support::{Daemon, Senders, scratch};
 
 /// After the last reading is sealed: the ledger tidies up.
 const SETTLED: Duration = Duration::from_secs(5);
+
+/// Commits of a thousand rows, until SQLite's WAL has its size.
+const WARM_UP_COMMITS: u64 = 30;
 
 /// Readings a second.
 const RATES: [u64; 3] = [10, 100, 1000];
@@ -69,10 +73,10 @@ struct Written {
 fn forebay(place: &Path, rate: u64, in_a_message: u64, seconds: u64) -> Written {
     let card = Card::insert(place, &format!("forebay-{rate}-{in_a_message}"));
     let daemon = Daemon::start(&card.mount, &std::env::var("FOREBAY_BENCH_SETTINGS").unwrap_or_default());
+    daemon.warm_up();
     let before = card.written();
     let messages = rate as f64 / in_a_message as f64;
-    let senders = daemon.send(&format!("--sensors 10 --rate {messages} --readings {in_a_message} --for {seconds}s"));
-    let readings = senders.finish();
+    let readings = daemon.feed(messages, in_a_message, seconds);
     let journal = card.written() - before;
     daemon.flush();
     let sealed = card.written() - before;
@@ -83,6 +87,9 @@ fn forebay(place: &Path, rate: u64, in_a_message: u64, seconds: u64) -> Written 
 fn sqlite(place: &Path, rate: u64, seconds: u64) -> f64 {
     let card = Card::insert(place, &format!("sqlite-{rate}"));
     let mut rows = Rows::create(&card.mount, true);
+    for _ in 0..WARM_UP_COMMITS {
+        rows.commit(1000);
+    }
     let (before, begun) = (card.written(), Instant::now());
     for second in 1..=seconds {
         rows.commit(rate);

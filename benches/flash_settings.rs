@@ -63,9 +63,9 @@ fn bytes_a_reading(place: &Path, name: &str, settings: &str, rate: u64, seconds:
     let card = Card::insert(place, &format!("{name}-{rate}"));
     let seals = if settings.contains("seal_interval") { "" } else { "[segment]\nseal_interval = \"5m\"\n" };
     let daemon = Daemon::start(&card.mount, &format!("{seals}{settings}"));
+    daemon.warm_up();
     let before = card.written();
-    let messages = rate / IN_A_MESSAGE;
-    let readings = daemon.send(&format!("--sensors 10 --rate {messages} --readings {IN_A_MESSAGE} --for {seconds}s")).finish();
+    let readings = daemon.feed((rate / IN_A_MESSAGE) as f64, IN_A_MESSAGE, seconds);
     daemon.flush();
     let written = card.written() - before;
     daemon.stop();

@@ -103,6 +103,20 @@ impl Daemon {
         }
     }
 
+    /// `messages` a second of `readings` each for so many seconds, spread over each second: no sensor sends more than ten, and
+    /// those that send send together. Returns how many readings were acknowledged.
+    pub fn feed(&self, messages: f64, readings: u64, seconds: u64) -> f64 {
+        let sensors = (messages / 10.0).max(1.0);
+        self.send(&format!("--sensors {sensors} --rate {messages} --readings {readings} --for {seconds}s")).finish()
+    }
+
+    /// As if it had run for days: its WAL has its size, so that the file system does not write of its growth with every commit,
+    /// and there are free pages in the ledger.
+    pub fn warm_up(&self) {
+        self.send("--sensors 10 --rate 1000 --readings 10 --for 10s").finish();
+        self.flush();
+    }
+
     fn command(&self, arguments: &[&str]) -> Vec<u8> {
         Command::new(PROGRAM).arg("--socket").arg(&self.socket).args(arguments).output().unwrap().stdout
     }
