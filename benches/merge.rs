@@ -118,7 +118,7 @@ async fn cut_and_deliver(house: &House, sealer: &SealerHandle, cut: i64, reading
     house.ledger.commit(Batch { readings, ..Batch::default() }).await.unwrap();
     let number = sealer.seal_now(Demand::Flush).await.unwrap().unwrap();
     let instance = house.ledger.identity().instance;
-    let shipment = Shipment { instance: instance.clone(), number, cut: Some(number), manifest: b"{}".to_vec(), losses: Vec::new() };
+    let shipment = Shipment { instance: instance.clone(), number, cut: Some(number), first_cut: Some(number), manifest: b"{}".to_vec(), losses: Vec::new() };
     house.ledger.begin_shipment(shipment).await.unwrap();
     house.ledger.finish_shipment(instance, number).await.unwrap();
 }

@@ -17,7 +17,7 @@ impl Store {
         self.transact(|tx, state| {
             check_turn(tx, shipment)?;
             let instance = shipment.instance.as_str();
-            let cut = shipment.cut.map(|cut| waiting_cut(tx, &shipment.instance, cut)).transpose()?;
+            let cut = shipment.cut.map(|cut| waiting_cut(tx, shipment, cut)).transpose()?;
             let digest = Digest::of(&shipment.manifest);
             tx.prepare_cached("insert into shipments (instance, number, cut, sha256, manifest, begun) values (?1, ?2, ?3, ?4, ?5, ?6)")?
                 .execute((instance, shipment.number, cut, digest.0, &shipment.manifest, now.0))?;
@@ -135,10 +135,12 @@ fn check_turn(tx: &Connection, shipment: &Shipment) -> Result<(), LedgerError> {
     Ok(())
 }
 
-fn waiting_cut(tx: &Connection, instance: &InstanceId, number: CutNumber) -> Result<i64, LedgerError> {
-    let sql = "select id from cuts where instance = ?1 and number = ?2 and state = 'sealed'";
-    let waiting = tx.prepare_cached(sql)?.query_row((instance.as_str(), number), |row| row.get(0)).optional()?;
-    waiting.ok_or_else(|| LedgerError::Invalid(format!("cut {number} of {instance} is not waiting to be shipped")))
+/// Takes the cut that `shipment` brings: from now on files of it may be upstream.
+fn waiting_cut(tx: &Connection, shipment: &Shipment, number: CutNumber) -> Result<i64, LedgerError> {
+    let Shipment { instance, first_cut, .. } = shipment;
+    let sql = "update cuts set tried = 1 where instance = ?1 and number = ?2 and first_cut = ?3 and state = 'sealed' returning id";
+    let waiting = tx.prepare_cached(sql)?.query_row((instance.as_str(), number, first_cut), |row| row.get(0)).optional()?;
+    waiting.ok_or_else(|| LedgerError::Invalid(format!("cut {number} of {instance} is not waiting to be shipped as it was chosen")))
 }
 
 struct UnderWay {

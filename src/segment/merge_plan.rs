@@ -1,23 +1,31 @@
-//! Which delivered segments are merged next: pure.
+//! Which delivered segments are merged next, and which cuts that are not delivered: pure.
 //!
 //! Merging costs writes, so each row is rewritten about twice: [`FAN_IN`] files of a day become one as soon as they are
 //! there, as many of those become one again, and what is left when the day is over becomes one. What is large already is left
 //! alone, and so is a large file with small ones beside it.
+//!
+//! Cuts have no end of a day to wait for: [`FAN_IN`] neighbours become one, and as many of those one again, until it has
+//! [`MAX_ROWS`] rows or files of [`MAX_DATES`] days.
 
-use crate::ledger::Standing;
-use crate::model::{MICROS_PER_SECOND, MIXED, Segment, SegmentName, Timestamp};
+use std::collections::HashSet;
+
+use crate::ledger::{Standing, Waiting};
+use crate::model::{Cut, CutNumber, MICROS_PER_SECOND, MIXED, Segment, SegmentName, Timestamp};
 
 /// Files that become one. A day of five-minute cuts is 16 times as many.
 pub(super) const FAN_IN: usize = 18;
 
-/// Rows of a merged file at most.
+/// Rows of a merged file at most, and of a merged cut.
 const MAX_ROWS: u64 = 1_000_000;
 
-/// A file with as many rows is large enough.
-const LARGE_ROWS: u64 = MAX_ROWS / 2;
+/// A file or a cut with as many rows is large enough.
+pub(super) const LARGE_ROWS: u64 = MAX_ROWS / 2;
 
 /// Files that become one of [`MAX_ROWS`] before there are [`FAN_IN`] of them; fewer are not worth the writing.
 const FEWEST_FULL: usize = 4;
+
+/// Days that a merged cut has files of at most, as any other.
+const MAX_DATES: usize = 32;
 
 /// A day is over when it ended so long ago and nothing new came for as long: late readings are gathered first.
 const QUIET_MICROS: i64 = 3600 * MICROS_PER_SECOND;
@@ -28,18 +36,44 @@ pub(super) fn next(group: &[Standing], usable: impl Fn(&SegmentName) -> bool, no
     let mergeable = |standing: &Standing| standing.is_delivered && standing.segment.rows < LARGE_ROWS && usable(&standing.segment.name);
     // A merged file holds everything between its cuts, so only neighbours become one.
     let runs = || group.split(|standing| !mergeable(standing)).filter(|run| run.len() > 1);
-    let found = runs().find_map(of_one_size).or_else(|| if is_over(group, now) { runs().find_map(rest) } else { None });
+    let found = runs().find_map(|run| of_one_size(run, size, fitting)).or_else(|| if is_over(group, now) { runs().find_map(rest) } else { None });
     found.map(|sources| sources.iter().map(|standing| standing.segment.clone()).collect())
 }
 
-/// How often a file was merged, by the cuts it spans.
-fn size(standing: &Standing) -> u32 {
-    let SegmentName { first_cut, cut, .. } = standing.segment.name;
+/// The cuts of the next merge: neighbours among `cuts`, which are by number, that are all `usable`.
+pub(super) fn next_cuts(cuts: &[Waiting], usable: impl Fn(CutNumber) -> bool) -> Option<&[Waiting]> {
+    let mergeable = |waiting: &Waiting| rows_of(&waiting.cut) < LARGE_ROWS && usable(waiting.cut.number);
+    let runs = cuts.split(|waiting| !mergeable(waiting)).flat_map(|run| run.chunk_by(|a, b| a.cut.is_followed_by(&b.cut)));
+    runs.filter(|run| run.len() > 1).find_map(|run| of_one_size(run, |waiting| level(waiting.cut.first_cut, waiting.cut.number), fitting_cuts))
+}
+
+fn rows_of(cut: &Cut) -> u64 {
+    cut.readings + cut.records
+}
+
+/// As many cuts from the start on as one merge takes.
+fn fitting_cuts(run: &[Waiting]) -> &[Waiting] {
+    let (mut rows, mut dates) = (0, HashSet::new());
+    let fitting = run.iter().take(FAN_IN).take_while(|waiting| {
+        rows += rows_of(&waiting.cut);
+        dates.extend(&waiting.dates);
+        rows <= MAX_ROWS && dates.len() <= MAX_DATES
+    });
+    let count = fitting.count();
+    run.get(..count).unwrap_or_default()
+}
+
+/// How often what holds these cuts was merged.
+fn level(first_cut: CutNumber, cut: CutNumber) -> u32 {
     (cut.saturating_sub(first_cut) + 1).ilog(FAN_IN as u64)
 }
 
+fn size(standing: &Standing) -> u32 {
+    level(standing.segment.name.first_cut, standing.segment.name.cut)
+}
+
 /// The first neighbours of one size that are enough for a merge.
-fn of_one_size(run: &[Standing]) -> Option<&[Standing]> {
+fn of_one_size<T>(run: &[T], size: impl Fn(&T) -> u32, fitting: impl Fn(&[T]) -> &[T]) -> Option<&[T]> {
     run.chunk_by(|a, b| size(a) == size(b)).find_map(|chunk| {
         (0..chunk.len()).find_map(|start| {
             let fitting = fitting(chunk.get(start..)?);

@@ -16,7 +16,7 @@ async fn rebuilt(before: &Gateway, found: Vec<Segment>) -> Gateway {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::copy(before.dir.path(&segment.name), path).unwrap();
     }
-    gateway.ledger.adopt(found).await.unwrap();
+    gateway.ledger.adopt(found, vec![]).await.unwrap();
     gateway
 }
 
