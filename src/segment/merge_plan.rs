@@ -234,4 +234,87 @@ mod tests {
         assert_eq!(planned(&group, group[2].sealed), None);
         assert_eq!(planned(&group, group[2].sealed.plus_micros(QUIET_MICROS)), Some((1, 3, 3)));
     }
+
+    /// The cut `number`, with `rows` readings above those of the one before, that were taken on `days`.
+    fn waiting(number: CutNumber, rows: u64, days: &[Day]) -> Waiting {
+        let (first_seq, last_seq) = ((number - 1) * rows + 1, number * rows);
+        let instance = "00000000000000aa".parse().unwrap();
+        let (sealed, state) = (TODAY.start(), crate::model::CutState::Sealed);
+        let cut = Cut { instance, number, first_cut: number, first_seq, last_seq, readings: rows, records: 0, sealed, state };
+        Waiting { cut, dates: days.iter().map(Day::to_string).collect() }
+    }
+
+    /// Merges until nothing is left to do; how many rows were written.
+    fn run_cuts(cuts: &mut Vec<Waiting>) -> u64 {
+        let mut written = 0;
+        while let Some(sources) = next_cuts(cuts, |_| true).map(<[_]>::to_vec) {
+            let (first, last) = (sources.first().unwrap(), sources.last().unwrap());
+            let readings = sources.iter().map(|source| source.cut.readings).sum();
+            let dates: std::collections::BTreeSet<_> = sources.iter().flat_map(|source| source.dates.clone()).collect();
+            assert!(readings <= MAX_ROWS && dates.len() <= MAX_DATES);
+            let cut = Cut { first_cut: first.cut.first_cut, first_seq: first.cut.first_seq, readings, ..last.cut.clone() };
+            let place = cuts.iter().position(|waiting| waiting.cut.number == first.cut.number).unwrap();
+            cuts.splice(place..place + sources.len(), [Waiting { cut, dates: dates.into_iter().collect() }]);
+            written += readings;
+        }
+        written
+    }
+
+    /// Files of a year of cuts of `seconds`, with `rate` readings a second, and how often each row was written again.
+    fn year(seconds: u64, rate: u64) -> (usize, f64) {
+        let (mut cuts, mut written, per_cut) = (Vec::new(), 0, seconds * rate);
+        let day_of = |number: u64| Day((number * seconds / 86_400) as i64);
+        let all = 365 * 86_400 / seconds;
+        for number in 1..=all {
+            let (begin, end) = (day_of(number - 1), day_of(number));
+            let days = if begin == end { &[begin][..] } else { &[begin, end] };
+            cuts.push(waiting(number, per_cut, days));
+            if number % FAN_IN as u64 == 0 {
+                written += run_cuts(&mut cuts);
+            }
+        }
+        (cuts.iter().map(|waiting| waiting.dates.len()).sum(), written as f64 / (all * per_cut) as f64)
+    }
+
+    #[test]
+    fn a_year_that_nobody_ships_becomes_some_hundreds_of_files_and_each_row_is_written_a_few_times() {
+        for (seconds, rate) in [(3600, 1), (3600, 10), (300, 1), (300, 10)] {
+            let (files, times) = year(seconds, rate);
+            println!("cuts of {seconds} s, {rate} readings a second: {files} files, each row written {times:.2} times more");
+            assert!(files < 900 && times < 3.0, "cuts of {seconds} s, {rate} a second: {files} files, rows written {times} times");
+        }
+    }
+
+    #[test]
+    fn only_neighbours_become_one_cut() {
+        let mut cuts: Vec<_> = (1..=20).map(|number| waiting(number, 10, &[TODAY])).collect();
+        let span = |cuts: &[Waiting]| Some((cuts.first()?.cut.number, cuts.last()?.cut.number));
+        assert_eq!(next_cuts(&cuts, |_| true).and_then(span), Some((1, 18)));
+        assert_eq!(next_cuts(&cuts, |cut| cut != 2).and_then(span), Some((3, 20)));
+        assert_eq!(next_cuts(&cuts, |cut| cut != 3), None);
+        // One was dropped, tried or delivered; and of another seqs are missing.
+        cuts.remove(4);
+        assert_eq!(next_cuts(&cuts, |_| true), None);
+        let mut cuts: Vec<_> = (1..=20).map(|number| waiting(number, 10, &[TODAY])).collect();
+        cuts[9].cut.first_seq += 1;
+        assert_eq!(next_cuts(&cuts, |_| true), None);
+        // What is large stays.
+        let large: Vec<_> = (1..=20).map(|number| waiting(number, LARGE_ROWS, &[TODAY])).collect();
+        assert_eq!(next_cuts(&large, |_| true), None);
+    }
+
+    #[test]
+    fn a_merged_cut_has_no_more_rows_and_days_than_it_may() {
+        let large: Vec<_> = (1..=9).map(|number| waiting(number, 240_000, &[TODAY])).collect();
+        assert_eq!(next_cuts(&large, |_| true).map(<[_]>::len), Some(4));
+        let of_days = |days: i64| -> Vec<_> {
+            (1..=18).map(|number| waiting(number, 10, &(0..days).map(|day| Day(number as i64 * days + day)).collect::<Vec<_>>())).collect()
+        };
+        assert_eq!(next_cuts(&of_days(1), |_| true).map(<[_]>::len), Some(18));
+        assert_eq!(next_cuts(&of_days(5), |_| true).map(<[_]>::len), Some(6));
+        assert_eq!(next_cuts(&of_days(12), |_| true), None, "fewer are not worth it");
+        // A clock that is always wrong gives every cut a day more, and the same one.
+        let wrong: Vec<_> = (1..=18).map(|number| waiting(number, 10, &[Day(0), TODAY])).collect();
+        assert_eq!(next_cuts(&wrong, |_| true).map(<[_]>::len), Some(18));
+    }
 }

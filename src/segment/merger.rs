@@ -78,6 +78,8 @@ pub struct Merged {
     pub rows: u64,
     /// Bytes written.
     pub bytes: u64,
+    /// Cuts that are due wait for room, or for their verification after the start.
+    pub put_off: bool,
 }
 
 impl Merged {
@@ -147,8 +149,8 @@ impl Merger {
                 looked = Some((shipment, Instant::now()));
             }
             if looked_at_waiting.is_none_or(|at| at.elapsed() >= MAX_PAUSE) {
-                self.merge_waiting(REST, &stop).await?;
-                looked_at_waiting = Some(Instant::now());
+                let put_off = self.merge_waiting(REST, &stop).await?.put_off;
+                looked_at_waiting = Some(Instant::now()).filter(|_| !put_off);
             }
         }
     }

@@ -5,10 +5,9 @@
 //! of it may be upstream under its number.
 //! On failure: as of any merge. What the ledger refuses, because a cut is shipped or dropped by then, is left alone.
 
+use std::collections::HashSet;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Instant;
-
-use std::collections::HashSet;
 
 use tokio_util::sync::CancellationToken;
 
@@ -63,7 +62,10 @@ impl Merger {
                     self.cuts_left_alone().insert(cut);
                 }
                 Outcome::Changed => {}
-                Outcome::Later => break,
+                Outcome::Later => {
+                    merged.put_off = true;
+                    break;
+                }
             }
             tokio::time::sleep(begun.elapsed() * rest).await;
             self.remove_leaving().await?;
@@ -73,7 +75,7 @@ impl Merger {
 
     async fn waiting(&self, after: CutNumber) -> Result<Vec<Waiting>, SegmentError> {
         let ledger = self.setup.ledger.clone();
-        let sealed_before = self.setup.clock.now().plus_micros(-FRESH_MICROS);
+        let sealed_before = self.setup.clock.now().plus_micros(-fresh_micros());
         blocking(move || Ok(ledger.reader()?.waiting(after, sealed_before, LARGE_ROWS, AT_ONCE)?)).await
     }
 
@@ -136,4 +138,10 @@ impl Merger {
     fn cuts_left_alone(&self) -> MutexGuard<'_, HashSet<CutNumber>> {
         self.cuts_left_alone.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Tests need not wait for a day.
+fn fresh_micros() -> i64 {
+    fail::fail_point!("merge.fresh", |_| 0);
+    FRESH_MICROS
 }
