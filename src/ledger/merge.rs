@@ -1,4 +1,4 @@
-//! Merges: delivered segments give way to one that holds their rows. The books do not change.
+//! Merges: delivered segments give way to one that holds their rows. The books do not change. Of cuts: `merge_cuts`.
 
 use rusqlite::{Connection, OptionalExtension};
 

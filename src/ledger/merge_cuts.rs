@@ -84,15 +84,18 @@ fn check(merged: &Cut, segments: &[Segment], files: &[(i64, Segment)]) -> Result
         all.for_each(|segment| *rows.entry((segment.name.kind, segment.name.date.clone())).or_default() += segment.rows);
         rows
     };
-    let wrong = segments.iter().find(|Segment { name, .. }| {
-        (&name.instance, name.first_cut, name.cut) != (&merged.instance, merged.first_cut, merged.number)
-    });
+    let wrong = segments
+        .iter()
+        .find(|Segment { name, .. }| (&name.instance, name.first_cut, name.cut) != (&merged.instance, merged.first_cut, merged.number));
     if let Some(Segment { name, .. }) = wrong {
         return invalid(format!("{name} is not of cuts {} through {} of {}", merged.first_cut, merged.number, merged.instance));
     }
     let (before, after) = (rows_of(&mut files.iter().map(|(_, file)| file)), rows_of(&mut segments.iter()));
     if before != after || after.len() != segments.len() {
-        return invalid(format!("cuts {} through {} have {before:?}, and what they were merged to {after:?}", merged.first_cut, merged.number));
+        return invalid(format!(
+            "cuts {} through {} have {before:?}, and what they were merged to {after:?}",
+            merged.first_cut, merged.number
+        ));
     }
     Ok(())
 }

@@ -148,7 +148,13 @@ fn outline(first: &Segment, sources: &[&Segment]) -> Segment {
     })
 }
 
-fn write(dir: &SegmentDir, merged: Segment, sources: &[&Segment], origin: &Origin, stop: &CancellationToken) -> Result<Segment, SegmentError> {
+fn write(
+    dir: &SegmentDir,
+    merged: Segment,
+    sources: &[&Segment],
+    origin: &Origin,
+    stop: &CancellationToken,
+) -> Result<Segment, SegmentError> {
     let kind = merged.name.kind;
     let open_all = || sources.iter().map(|source| open(dir, source)).collect::<Result<Vec<_>, _>>();
     let readers = open_all()?;

@@ -36,7 +36,8 @@ pub(super) fn next(group: &[Standing], usable: impl Fn(&SegmentName) -> bool, no
     let mergeable = |standing: &Standing| standing.is_delivered && standing.segment.rows < LARGE_ROWS && usable(&standing.segment.name);
     // A merged file holds everything between its cuts, so only neighbours become one.
     let runs = || group.split(|standing| !mergeable(standing)).filter(|run| run.len() > 1);
-    let found = runs().find_map(|run| of_one_size(run, size, fitting)).or_else(|| if is_over(group, now) { runs().find_map(rest) } else { None });
+    let found =
+        runs().find_map(|run| of_one_size(run, size, fitting)).or_else(|| if is_over(group, now) { runs().find_map(rest) } else { None });
     found.map(|sources| sources.iter().map(|standing| standing.segment.clone()).collect())
 }
 
@@ -44,7 +45,8 @@ pub(super) fn next(group: &[Standing], usable: impl Fn(&SegmentName) -> bool, no
 pub(super) fn next_cuts(cuts: &[Waiting], usable: impl Fn(CutNumber) -> bool) -> Option<&[Waiting]> {
     let mergeable = |waiting: &Waiting| rows_of(&waiting.cut) < LARGE_ROWS && usable(waiting.cut.number);
     let runs = cuts.split(|waiting| !mergeable(waiting)).flat_map(|run| run.chunk_by(|a, b| a.cut.is_followed_by(&b.cut)));
-    runs.filter(|run| run.len() > 1).find_map(|run| of_one_size(run, |waiting| level(waiting.cut.first_cut, waiting.cut.number), fitting_cuts))
+    runs.filter(|run| run.len() > 1)
+        .find_map(|run| of_one_size(run, |waiting| level(waiting.cut.first_cut, waiting.cut.number), fitting_cuts))
 }
 
 fn rows_of(cut: &Cut) -> u64 {

@@ -1,8 +1,8 @@
 //! The merger: keeps the number of files low by merging what is delivered, and cuts that nobody ships, so that a year stays
 //! quick to query.
 //!
-//! Owns: when two files become one (of cuts in `merger_cuts`). Does not own: which (`merge_plan`), the steps (`merge`), how long anything is kept
-//! (retention).
+//! Owns: when two files become one (of cuts that wait: `merger_cuts`). Does not own: which (`merge_plan`), the steps (`merge`),
+//! how long anything is kept (retention).
 //! Invariants: one merge at a time, on a thread that yields to all others; the merged file is verified and durable before the
 //! ledger records it; its sources are removed only after that, and only when nobody reads them any more; nothing begins where
 //! the disk or the cap would not hold both.

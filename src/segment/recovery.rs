@@ -171,7 +171,9 @@ fn settle(verdict: Verdict, dir: &SegmentDir, name: &SegmentName, findings: &mut
             findings.recovered.removed += 1;
         }
         Verdict::Held(segment) => findings.held.push(segment),
-        Verdict::Adopt(segment) if origin(dir, &segment)?.is_some_and(|origin| origin.delivered) => findings.adoption.delivered.push(segment),
+        Verdict::Adopt(segment) if origin(dir, &segment)?.is_some_and(|origin| origin.delivered) => {
+            findings.adoption.delivered.push(segment)
+        }
         Verdict::Adopt(segment) => findings.adoption.of_cuts.push(segment),
         Verdict::Quarantine(why) => {
             set_aside(dir, name, &why)?;

@@ -87,7 +87,17 @@ mod tests {
     }
 
     fn cut(first_seq: u64, last_seq: u64) -> Cut {
-        Cut { instance: instance(), number: 7, first_cut: 7, first_seq, last_seq, readings: 0, records: 0, sealed: Timestamp(1), state: CutState::Sealed }
+        Cut {
+            instance: instance(),
+            number: 7,
+            first_cut: 7,
+            first_seq,
+            last_seq,
+            readings: 0,
+            records: 0,
+            sealed: Timestamp(1),
+            state: CutState::Sealed,
+        }
     }
 
     fn segment(kind: FileKind, day: i64, rows: u64) -> Segment {

@@ -39,8 +39,14 @@ async fn merge_due(rig: &Rig) -> Merged {
 pub(super) async fn deliver_all(rig: &Rig) {
     while let Some(cut) = rig.reader().next_cut(false).unwrap() {
         let number = rig.reader().last_shipment(&cut.instance).unwrap().map_or(0, |(number, _)| number) + 1;
-        let shipment =
-            Shipment { instance: cut.instance.clone(), number, cut: Some(cut.number), first_cut: Some(cut.first_cut), manifest: b"{}".to_vec(), losses: Vec::new() };
+        let shipment = Shipment {
+            instance: cut.instance.clone(),
+            number,
+            cut: Some(cut.number),
+            first_cut: Some(cut.first_cut),
+            manifest: b"{}".to_vec(),
+            losses: Vec::new(),
+        };
         rig.ledger.begin_shipment(shipment).await.unwrap();
         rig.ledger.finish_shipment(cut.instance, number).await.unwrap();
     }
