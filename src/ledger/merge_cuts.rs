@@ -14,6 +14,10 @@ use super::state::{State, take_readings};
 use super::store::Store;
 use crate::model::{Cut, CutNumber, FileKind, InstanceId, Segment, Timestamp};
 
+/// What a cut must be to be merged, of a row of cuts: it waits, and nothing of it may be upstream.
+const FREE: &str = "state = 'sealed' and tried = 0 \
+                    and id not in (select cut from shipments where delivered is null and cut is not null)";
+
 impl Store {
     /// See [`super::Ledger::merge_cuts`].
     pub fn merge_cuts(&mut self, instance: &InstanceId, sources: &[CutNumber], segments: &[Segment]) -> Result<(), LedgerError> {
@@ -45,12 +49,11 @@ fn invalid<T>(why: String) -> Result<T, LedgerError> {
     Err(LedgerError::Invalid(why))
 }
 
-/// A cut that waits, and of which nothing may be upstream.
 fn free_cut(tx: &Connection, instance: &InstanceId, number: CutNumber) -> Result<(i64, Cut), LedgerError> {
-    let sql = format!("select {}, id from cuts where instance = ?1 and number = ?2 and state = 'sealed' and tried = 0", rows::CUT);
+    let sql = format!("select {}, id from cuts where instance = ?1 and number = ?2 and {FREE}", rows::CUT);
     let read = |row: &Row<'_>| Ok((row.get(rows::AFTER_CUT)?, rows::cut(row)?));
     let free = tx.prepare_cached(&sql)?.query_row((instance.as_str(), number), read).optional()?;
-    free.ok_or_else(|| LedgerError::Invalid(format!("cut {number} of {instance} is not waiting, or was tried to be shipped")))
+    free.ok_or_else(|| LedgerError::Invalid(format!("cut {number} of {instance} is not waiting, or something of it may be upstream")))
 }
 
 /// What neighbours become, and the id of the last of them, whose place it takes.
@@ -142,7 +145,7 @@ impl Reader {
     pub fn waiting(&self, after: CutNumber, sealed_before: Timestamp, rows: u64, limit: usize) -> Result<Vec<Waiting>, LedgerError> {
         let sql = format!(
             "select {}, (select group_concat(distinct date) from segments where cut = c.id and state = 'present') from cuts c \
-             where state = 'sealed' and tried = 0 and instance = (select instance from state) and number > ?1 and sealed < ?2 \
+             where {FREE} and instance = (select instance from state) and number > ?1 and sealed < ?2 \
              and readings + records between 1 and ?3 - 1 order by number limit ?4",
             rows::CUT
         );

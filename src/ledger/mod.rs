@@ -288,7 +288,7 @@ impl Ledger {
     /// of the last, with the files `segments`, and theirs are out. The books stay as they are.
     ///
     /// # Errors
-    /// `Invalid` where one of them is not waiting or was tried to be shipped, where they are no neighbours of the current
+    /// `Invalid` where one of them is not waiting or may be upstream in part, where they are no neighbours of the current
     /// instance, or do not hold the same rows.
     pub async fn merge_cuts(&self, instance: InstanceId, sources: Vec<CutNumber>, segments: Vec<Segment>) -> Result<(), LedgerError> {
         self.call(move |store| store.merge_cuts(&instance, &sources, &segments)).await

@@ -106,6 +106,8 @@ pub(super) fn give_up(
 ) -> Result<Option<i64>, LedgerError> {
     let under_way = find_under_way(tx, instance, number)?;
     tx.execute("delete from shipments where id = ?1", [under_way.id])?;
+    // Files of it may be upstream.
+    tx.execute("update cuts set tried = 1 where id = ?1", [under_way.cut])?;
     tx.execute("update losses set shipment = null where instance = ?1 and shipment = ?2", (instance.as_str(), number))?;
     if *instance == state.identity.instance {
         state.last_shipment = number.saturating_sub(1);
@@ -135,10 +137,9 @@ fn check_turn(tx: &Connection, shipment: &Shipment) -> Result<(), LedgerError> {
     Ok(())
 }
 
-/// Takes the cut that `shipment` brings: from now on files of it may be upstream.
 fn waiting_cut(tx: &Connection, shipment: &Shipment, number: CutNumber) -> Result<i64, LedgerError> {
     let Shipment { instance, first_cut, .. } = shipment;
-    let sql = "update cuts set tried = 1 where instance = ?1 and number = ?2 and first_cut = ?3 and state = 'sealed' returning id";
+    let sql = "select id from cuts where instance = ?1 and number = ?2 and first_cut = ?3 and state = 'sealed'";
     let waiting = tx.prepare_cached(sql)?.query_row((instance.as_str(), number, first_cut), |row| row.get(0)).optional()?;
     waiting.ok_or_else(|| LedgerError::Invalid(format!("cut {number} of {instance} is not waiting to be shipped as it was chosen")))
 }

@@ -282,7 +282,6 @@ mod tests {
     fn a_year_that_nobody_ships_becomes_some_hundreds_of_files_and_each_row_is_written_a_few_times() {
         for (seconds, rate) in [(3600, 1), (3600, 10), (300, 1), (300, 10)] {
             let (files, times) = year(seconds, rate);
-            println!("cuts of {seconds} s, {rate} readings a second: {files} files, each row written {times:.2} times more");
             assert!(files < 900 && times < 3.0, "cuts of {seconds} s, {rate} a second: {files} files, rows written {times} times");
         }
     }

@@ -1,8 +1,8 @@
 //! Cuts that nobody ships become few: a gateway without an upstream, or with a link that is away for months.
 //!
 //! Owns: when cuts become one. Does not own: which (`merge_plan`), the steps (`merge`).
-//! Invariants: those of [`super::Merger`], whose part this is; and what was ever tried to be shipped stays as it is, since files
-//! of it may be upstream under its number.
+//! Invariants: those of [`super::Merger`], whose part this is; and what is under way, or was until it was given up, stays as it
+//! is, since files of it may be upstream under its number.
 //! On failure: as of any merge. What the ledger refuses, because a cut is shipped or dropped by then, is left alone.
 
 use std::collections::HashSet;

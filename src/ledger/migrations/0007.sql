@@ -1,6 +1,6 @@
 -- A merged cut takes the place of undelivered neighbours under the number of the last; `first_cut` is the number of the
--- first, and of others their own. What it was merged from is `merged`. `tried`: files of it may be upstream under its
--- number, so that it is no longer merged; of the cuts of old nobody knows.
+-- first, and of others their own. What it was merged from is `merged`. `tried`: a shipment of it was given up, and files of
+-- it may be upstream under its number, so that it is not merged any more; of the cuts of old nobody knows.
 create table cuts_2 (
     id integer primary key,
     instance text not null references instances (name),
