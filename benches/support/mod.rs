@@ -6,6 +6,7 @@
     reason = "each benchmark uses its part, and stops at the first surprise"
 )]
 
+pub mod card;
 pub mod network;
 pub mod peers;
 pub mod rows;

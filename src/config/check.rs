@@ -1,6 +1,7 @@
 //! What a configuration must satisfy beyond its types, and what is filled in where it is silent. No I/O but the host name.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,9 @@ use super::{Config, Mqtt, Upstream, WhenFull};
 
 /// Below this there is no room for the ledger, a segment being written and the reserve.
 const MIN_CAP: u64 = 16 << 20;
+
+/// Below, a checkpoint comes with nearly every commit; above, the WAL is cut when it begins anew, and grows again.
+const CHECKPOINTS: RangeInclusive<u64> = 64 << 10..=2 << 20;
 
 impl Config {
     /// Fills in what is left out: the gateway's id, the client's id, the default subscription, folders of files.
@@ -140,6 +144,8 @@ fn storage(config: &Config, found: &mut Vec<Problem>) {
     rule(found, fits, "journal.commit_interval", interval, "must be 10ms to 1m");
     let readings = config.journal.commit_readings;
     rule(found, (1..=100_000).contains(&readings), "journal.commit_readings", readings, "must be 1 to 100000");
+    let checkpoint = config.journal.checkpoint;
+    rule(found, CHECKPOINTS.contains(&checkpoint.0), "journal.checkpoint", checkpoint, "must be 64KiB to 2MiB");
     let (interval, readings) = (config.segment.seal_interval, config.segment.seal_readings);
     rule(found, (1..=86_400).contains(&interval.0.as_secs()), "segment.seal_interval", interval, "must be 1s to 1d");
     rule(found, (1..=1_000_000).contains(&readings), "segment.seal_readings", readings, "must be 1 to 1000000");
@@ -245,6 +251,7 @@ mod tests {
             ("[listener]\nbind = [\"0.0.0.0:1884\"]", "listener.bind", "0.0.0.0:1884"),
             ("[api]\nhttp = [\"[::]:8480\"]", "api.http", "[::]:8480"),
             ("[journal]\ncommit_interval = \"5h\"", "journal.commit_interval", "5h"),
+            ("[journal]\ncheckpoint = \"4KiB\"", "journal.checkpoint", "64KiB"),
             ("[engine]\nsocket = \"engine.sock\"", "engine.socket", "engine.sock"),
             ("[retention]\ncap = \"1MiB\"", "retention.cap", "1MiB"),
             ("[retention]\nwhen_full = \"thin\"", "retention.when_full", "later version"),

@@ -9,12 +9,15 @@ use crate::config::{self, Config};
 use crate::ingest::decode::Decoder;
 use crate::ingest::route::RouteError;
 use crate::ingest::{Intake, Latest, Rules};
+use crate::ledger::Ledger;
 use crate::status::Sources;
 
 /// Where new settings go.
 pub struct Live {
     /// Those that hold.
     settings: Mutex<Config>,
+    /// Copies its WAL when it is told to.
+    pub ledger: Ledger,
     /// To the pump.
     pub rules: watch::Sender<Rules>,
     /// To retention.
@@ -31,13 +34,14 @@ impl Live {
     /// With the settings of the start.
     pub fn new(
         settings: Config,
+        ledger: Ledger,
         rules: watch::Sender<Rules>,
         retention: watch::Sender<config::Retention>,
         intake: Intake,
         latest: Arc<Latest>,
         sources: Arc<Sources>,
     ) -> Self {
-        Self { settings: Mutex::new(settings), rules, retention, intake, latest, sources }
+        Self { settings: Mutex::new(settings), ledger, rules, retention, intake, latest, sources }
     }
 
     /// Takes what may change from `new`; names the sections of which something waits for the next start.
@@ -47,6 +51,7 @@ impl Live {
     pub fn apply(&self, new: Config) -> Result<Vec<&'static str>, RouteError> {
         let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         let decoder = Decoder::new(&new.route, &new.ingest)?;
+        self.ledger.checkpoint_at(new.journal.checkpoint.0);
         self.rules.send_replace(Rules { decoder: Arc::new(decoder), journal: new.journal.clone() });
         self.retention.send_replace(new.retention.clone());
         self.intake.fit(new.retention.cap.0);

@@ -99,7 +99,7 @@ pub async fn open(config: Config, clock: SharedClock, tasks: &TaskSet) -> Result
     ground.start_scrubber();
     ground.start_merger(changes);
     ready.store(true, Ordering::Relaxed);
-    let live = Live::new(config.clone(), rules, limits, intake, latest, Arc::clone(&sources));
+    let live = Live::new(config.clone(), ground.ledger.clone(), rules, limits, intake, latest, Arc::clone(&sources));
     Ok(Rooms { ledger: ground.ledger, sources, sealer, uploader, addresses, live })
 }
 
@@ -122,6 +122,7 @@ impl<'a> Ground<'a> {
         retention::give_back_if_full(&config.gateway.data_dir);
         let (data_dir, open) = (config.gateway.data_dir.clone(), Open { host_id: folder::host_id(), clock: Arc::clone(&clock) });
         let ledger = blocking("opening it", move || Ledger::open(&data_dir, open)).await?;
+        ledger.checkpoint_at(config.journal.checkpoint.0);
         let space = Space::default();
         let readers = if config.engine.unit().is_some() { Readers::Group } else { Readers::Owner };
         let dir = SegmentDir::within(&config.gateway.data_dir, space.clone(), readers)?;

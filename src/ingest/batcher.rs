@@ -26,7 +26,8 @@ pub struct Gathered {
     shares: Vec<Share>,
     messages: usize,
     since: Option<Instant>,
-    hurry: bool,
+    /// When it is due at the latest, whatever the interval.
+    at_latest: Option<Instant>,
 }
 
 impl Gathered {
@@ -43,10 +44,11 @@ impl Gathered {
     /// How long until it is due; `None` while it is empty.
     pub fn due_in(&self, settings: &config::Journal, now: Instant) -> Option<Duration> {
         let since = self.since.filter(|_| !self.is_empty())?;
-        if self.hurry || self.is_full(settings) {
+        if self.is_full(settings) {
             return Some(Duration::ZERO);
         }
-        Some(settings.commit_interval.0.saturating_sub(now.duration_since(since)))
+        let left = settings.commit_interval.0.saturating_sub(now.duration_since(since));
+        Some(self.at_latest.map_or(left, |at| left.min(at.saturating_duration_since(now))))
     }
 
     /// How many deliveries are in it.
@@ -104,7 +106,8 @@ impl Batcher {
         let Delivery { content, mark, idempotency, receipt, hurry } = delivery;
         gathered.shares.push(share);
         gathered.since.get_or_insert(now);
-        gathered.hurry |= hurry;
+        let hurried = hurry.patience().map(|patience| now + patience);
+        gathered.at_latest = gathered.at_latest.into_iter().chain(hurried).min();
         gathered.messages += 1;
         let mut outcome = Outcome::Committed;
         let refused = match content {
@@ -227,7 +230,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::ingest::{Intake, Settled};
+    use crate::ingest::{Hurry, Intake, Settled};
     use crate::model::{Digest, MarkEvent, Timestamp};
 
     /// A batcher for at most three series, with one batch that gathers.
@@ -250,7 +253,7 @@ mod tests {
         }
 
         /// Adds a delivery for which someone waits.
-        fn add(&mut self, token: u64, content: Content, hurry: bool) -> u64 {
+        fn add(&mut self, token: u64, content: Content, hurry: Hurry) -> u64 {
             let receipt = Some(Receipt { to: self.to.clone(), token });
             let (intake, mut deliveries) = Intake::new();
             intake.offer(Delivery { content, mark: None, idempotency: Some(Digest::of(b"key")), receipt, hurry }).unwrap();
@@ -294,12 +297,12 @@ mod tests {
     #[test]
     fn everything_handed_in_is_counted_once_and_told_in_its_order() {
         let mut rig = Rig::new();
-        rig.add(1, message("s/1", r#"{"t": 20.5}"#), false);
-        rig.add(2, message("s/1", "\u{1}no sense"), false);
-        rig.add(3, Content::Duplicate { qos: 1 }, false);
-        rig.add(4, Content::Mark, false);
+        rig.add(1, message("s/1", r#"{"t": 20.5}"#), Hurry::No);
+        rig.add(2, message("s/1", "\u{1}no sense"), Hurry::No);
+        rig.add(3, Content::Duplicate { qos: 1 }, Hurry::No);
+        rig.add(4, Content::Mark, Hurry::No);
         let refused = Content::Refused { topic: "s/2".into(), sample: "x".into(), qos: 0, reason: "it is too long".to_owned() };
-        rig.add(5, refused, false);
+        rig.add(5, refused, Hurry::No);
         let tally = &rig.gathered.batch.tally;
         assert_eq!((tally.messages_qos1, tally.messages_qos0), (3, 1));
         assert_eq!((tally.readings, tally.rejected, tally.duplicates), (1, 2, 1));
@@ -318,9 +321,9 @@ mod tests {
     #[test]
     fn a_request_is_taken_whole_or_refused_whole() {
         let mut rig = Rig::new();
-        assert_eq!(rig.add(1, readings(&["a", "b"]), true), 0);
-        assert_eq!(rig.add(2, readings(&["a", "c", "d"]), true), 1);
-        assert_eq!(rig.add(3, readings(&["a"]), true), 0);
+        assert_eq!(rig.add(1, readings(&["a", "b"]), Hurry::Now), 0);
+        assert_eq!(rig.add(2, readings(&["a", "c", "d"]), Hurry::Now), 1);
+        assert_eq!(rig.add(3, readings(&["a"]), Hurry::Now), 0);
         let batch = &rig.gathered.batch;
         assert_eq!((batch.readings.len(), batch.tally.readings, batch.tally.rejected, batch.tally.messages_http), (3, 3, 1, 3));
         assert_eq!(batch.idempotency.len(), 2, "what is refused may be sent again under its key");
@@ -332,8 +335,8 @@ mod tests {
     #[test]
     fn a_message_with_one_series_too_many_keeps_the_others_and_one_with_no_other_is_rejected() {
         let mut rig = Rig::new();
-        assert_eq!(rig.add(1, message("s", r#"{"a": 1, "b": 2, "c": 3, "d": 4}"#), false), 1);
-        assert_eq!(rig.add(2, message("s", r#"{"e": 1}"#), false), 1);
+        assert_eq!(rig.add(1, message("s", r#"{"a": 1, "b": 2, "c": 3, "d": 4}"#), Hurry::No), 1);
+        assert_eq!(rig.add(2, message("s", r#"{"e": 1}"#), Hurry::No), 1);
         let tally = &rig.gathered.batch.tally;
         assert_eq!((tally.readings, tally.skipped_members, tally.rejected), (3, 1, 1));
         assert!(rig.rejected[0].contains("max_series"), "{:?}", rig.rejected);
@@ -347,7 +350,7 @@ mod tests {
         for payload in [r#"{"t": 20.5}"#, "\u{1}no sense"] {
             let (intake, mut deliveries) = Intake::new();
             let content = message("s/1", payload);
-            intake.offer(Delivery { content, mark: Some(mark), idempotency: None, receipt: None, hurry: false }).unwrap();
+            intake.offer(Delivery { content, mark: Some(mark), idempotency: None, receipt: None, hurry: Hurry::No }).unwrap();
             rig.batcher.add(&mut rig.gathered, deliveries.try_recv().unwrap(), TimeSource::Gateway, rig.begun, |_| {});
         }
         assert_eq!(rig.gathered.batch.marks, [mark, MarkEvent::Released { session: 1, packet_id: 4 }]);
@@ -357,16 +360,19 @@ mod tests {
     fn a_batch_is_due_after_the_interval_or_at_once_for_one_who_waits() {
         let mut rig = Rig::new();
         assert_eq!(rig.due_in(), None);
-        rig.add(1, message("s", "1"), false);
+        rig.add(1, message("s", "1"), Hurry::No);
         assert_eq!(rig.due_in(), Some(config::Journal::default().commit_interval.0));
-        rig.add(2, message("s", "2"), true);
+        rig.add(2, message("s", "2"), Hurry::Soon);
+        assert_eq!(rig.due_in(), Some(Hurry::LOOK));
+        rig.add(2, message("s", "2"), Hurry::Now);
+        rig.add(3, message("s", "3"), Hurry::No);
         assert_eq!(rig.due_in(), Some(Duration::ZERO));
     }
 
     #[test]
     fn a_full_batch_takes_no_more_and_is_due() {
         let mut rig = Rig::new();
-        rig.add(1, message("s", "1"), false);
+        rig.add(1, message("s", "1"), Hurry::No);
         let settings = config::Journal { commit_readings: 1, ..config::Journal::default() };
         assert!(rig.gathered.is_full(&settings) && !rig.gathered.is_full(&config::Journal::default()));
         assert_eq!(rig.gathered.due_in(&settings, rig.begun), Some(Duration::ZERO));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -122,8 +123,33 @@ pub struct Delivery {
     pub idempotency: Option<Digest>,
     /// Who waits.
     pub receipt: Option<Receipt>,
-    /// The source's window is full or its sender waits: do not wait for the interval.
-    pub hurry: bool,
+    /// Whether its commit waits for the interval.
+    pub hurry: Hurry,
+}
+
+/// How soon a delivery wants its commit; the greater, the sooner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hurry {
+    /// After the interval: its sender goes on meanwhile.
+    No,
+    /// After [`Hurry::LOOK`]: its sender seems to wait, and whether it does is to be seen.
+    Soon,
+    /// At once: its sender waits.
+    Now,
+}
+
+impl Hurry {
+    /// A sender that publishes at a pace of its own of which the flash would suffer is never silent for so long.
+    pub const LOOK: Duration = Duration::from_millis(60);
+
+    /// How long the commit may wait; `None`: for the interval.
+    pub fn patience(self) -> Option<Duration> {
+        match self {
+            Self::No => None,
+            Self::Soon => Some(Self::LOOK),
+            Self::Now => Some(Duration::ZERO),
+        }
+    }
 }
 
 impl Delivery {
@@ -237,7 +263,9 @@ impl Intake {
     /// [`IntakeError::Closed`].
     pub async fn send(&self, mut delivery: Delivery) -> Result<(), IntakeError> {
         // Half a room taken is reason enough not to wait for the interval.
-        delivery.hurry |= self.waiting.available_permits() < MAX_WAITING_BYTES / 2;
+        if self.waiting.available_permits() < MAX_WAITING_BYTES / 2 {
+            delivery.hurry = Hurry::Now;
+        }
         let permits = self.permits(&delivery);
         let waiting = Arc::clone(&self.waiting).acquire_many_owned(permits).await.map_err(|_| IntakeError::Closed)?;
         let room = match delivery.room() {
@@ -279,7 +307,7 @@ mod tests {
 
     fn delivery() -> Delivery {
         let content = Content::Readings(Vec::new());
-        Delivery { content, mark: None, idempotency: None, receipt: None, hurry: false }
+        Delivery { content, mark: None, idempotency: None, receipt: None, hurry: Hurry::No }
     }
 
     fn mark() -> Delivery {

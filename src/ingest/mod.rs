@@ -19,7 +19,7 @@ mod state;
 pub mod users;
 mod window;
 
-pub use delivery::{Admitted, Content, Delivery, Intake, IntakeError, Message, Outcome, Receipt, Rejection, Settled};
+pub use delivery::{Admitted, Content, Delivery, Hurry, Intake, IntakeError, Message, Outcome, Receipt, Rejection, Settled};
 pub use latest::{Latest, TooManySeries};
 pub use once::Once;
 pub use pump::{Parts, Pump, Rules};

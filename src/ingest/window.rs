@@ -7,25 +7,32 @@
 //! At QoS 2 a message counts until it is complete, and twice it is the sender that waits: for our receipt (PUBREC), and,
 //! when it has released all that we asked it to release (PUBREL), for its end (PUBCOMP). Both wait for a commit.
 //!
-//! A broker's window is configured. A sensor's is learned: when everything was acknowledged with `n` messages
-//! outstanding and the next one follows at once, the sender had been waiting, and `n` is its window. A message that
-//! comes while the window counts as full proves it larger. A message that comes later shows a sender that does not wait.
+//! A broker's window is configured. A sensor's is learned: when it was silent with `n` messages unacknowledged, and the next
+//! one follows at once when all are acknowledged, it had been waiting, and `n` is its window. From then on commits come at
+//! once, and a sender that waits can no longer be told from one that publishes every few milliseconds at its own pace. So
+//! now and then a commit is held for a moment: a sender that waits is silent, and one that publishes on does not wait.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::delivery::Hurry;
+
 /// How soon after its acknowledgement a sender that waited publishes again: a round trip on a poor Wi-Fi and a little
-/// work. Twice this is still far from the pace of an ordinary sensor.
+/// work. It is less than [`Hurry::LOOK`], so that no even pace looks like waiting twice.
 const FOLLOWS_AT_ONCE: Duration = Duration::from_millis(20);
+
+/// Commits hurried for one sender before one is held, to see whether it still waits: that costs a sender with a window of
+/// one about a tenth of its speed.
+const TRUSTED_ROUNDS: u8 = 64;
 
 /// What is known of a sender's window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Size {
     /// Set by configuration.
     Fixed(usize),
-    /// Seen at work.
-    Learned(usize),
+    /// Seen at work; so many rounds ago it was silent for long enough to prove it.
+    Learned { size: usize, rounds: u8 },
     /// Not known, or the sender does not wait.
     Unknown,
 }
@@ -37,6 +44,8 @@ pub struct Window {
     unacknowledged: usize,
     /// The most that was unacknowledged since everything was acknowledged last.
     outstanding: usize,
+    /// When the sender did something last.
+    heard: Option<Instant>,
     /// When everything was acknowledged, if nothing was published since.
     emptied: Option<Instant>,
     /// Messages that the sender was asked to release, and did not yet.
@@ -55,7 +64,7 @@ impl Window {
     }
 
     fn of(size: Size) -> Self {
-        Self { size, unacknowledged: 0, outstanding: 0, emptied: None, asked: 0 }
+        Self { size, unacknowledged: 0, outstanding: 0, heard: None, emptied: None, asked: 0 }
     }
 
     /// Messages that wait for their acknowledgement.
@@ -64,30 +73,45 @@ impl Window {
     }
 
     /// A message that wants an acknowledgement came; whether its commit should hurry.
-    pub fn published(&mut self, now: Instant) -> bool {
-        if let Some(emptied) = self.emptied.take() {
-            self.learn(now.duration_since(emptied));
+    pub fn published(&mut self, now: Instant) -> Hurry {
+        if let (Some(emptied), Some(heard)) = (self.emptied.take(), self.heard) {
+            self.learn(emptied.duration_since(heard), now.duration_since(emptied));
             self.outstanding = 0;
         }
-        let before = self.unacknowledged;
+        self.heard = Some(now);
+        if matches!(self.size, Size::Learned { size, .. } if self.unacknowledged >= size) {
+            // It publishes on: this is not where it waits, if it does.
+            self.size = Size::Unknown;
+        }
         self.unacknowledged += 1;
         self.outstanding = self.outstanding.max(self.unacknowledged);
+        self.hurry()
+    }
+
+    fn hurry(&self) -> Hurry {
         match self.size {
-            Size::Unknown => false,
-            Size::Fixed(size) => self.unacknowledged >= size,
-            // It publishes on: this is not where it waits, and the commit that was hurried for it is under way.
-            Size::Learned(size) if before >= size => {
-                self.size = Size::Learned(self.unacknowledged);
-                false
+            Size::Fixed(size) if self.unacknowledged >= size => Hurry::Now,
+            Size::Learned { size, rounds } if self.unacknowledged >= size => {
+                if rounds < TRUSTED_ROUNDS {
+                    Hurry::Now
+                } else {
+                    Hurry::Soon
+                }
             }
-            Size::Learned(size) => self.unacknowledged >= size,
+            _ => Hurry::No,
         }
     }
 
-    fn learn(&mut self, pause: Duration) {
-        if !matches!(self.size, Size::Fixed(_)) {
-            self.size = if pause <= FOLLOWS_AT_ONCE { Size::Learned(self.outstanding) } else { Size::Unknown };
-        }
+    /// From a round that is over: the sender was silent before its acknowledgement, and then paused until it published again.
+    fn learn(&mut self, silence: Duration, pause: Duration) {
+        self.size = match self.size {
+            Size::Fixed(_) => return,
+            _ if pause > FOLLOWS_AT_ONCE => Size::Unknown,
+            _ if silence >= Hurry::LOOK => Size::Learned { size: self.outstanding, rounds: 0 },
+            Size::Learned { size, rounds } if self.outstanding >= size => Size::Learned { size, rounds: rounds.saturating_add(1) },
+            // Acknowledged for others' sake: nothing is learned from that.
+            known => known,
+        };
     }
 
     /// The sender was asked to release `count` messages: it is its turn.
@@ -96,13 +120,10 @@ impl Window {
     }
 
     /// The sender released a message; whether the commit of that should hurry: there is nothing left for it to do.
-    pub fn released(&mut self) -> bool {
+    pub fn released(&mut self, now: Instant) -> Hurry {
+        self.heard = Some(now);
         self.asked = self.asked.saturating_sub(1);
-        let full = match self.size {
-            Size::Unknown => false,
-            Size::Fixed(size) | Size::Learned(size) => self.unacknowledged >= size,
-        };
-        full && self.asked == 0
+        if self.asked == 0 { self.hurry() } else { Hurry::No }
     }
 
     /// The oldest `count` messages were acknowledged. A batch's may come one by one: what counts is the peak before.
@@ -136,7 +157,7 @@ mod tests {
             Self { window, now: Instant::now(), oldest: None, commits: 0 }
         }
 
-        fn publish(&mut self) -> bool {
+        fn publish(&mut self) -> Hurry {
             self.oldest.get_or_insert(self.now);
             self.window.published(self.now)
         }
@@ -152,13 +173,8 @@ mod tests {
         fn waiting_sender(&mut self, size: usize, messages: usize) -> Duration {
             let begun = self.now;
             for _ in 0..messages / size {
-                let mut hurry = false;
-                for _ in 0..size {
-                    hurry = self.publish();
-                }
-                if !hurry {
-                    self.now += INTERVAL;
-                }
+                let hurry = (0..size).map(|_| self.publish()).last().unwrap();
+                self.now += hurry.patience().unwrap_or(INTERVAL);
                 self.commit();
                 self.now += ROUND_TRIP;
             }
@@ -169,14 +185,14 @@ mod tests {
         fn waiting_sender_at_qos_2(&mut self, size: usize, messages: usize) -> Duration {
             let begun = self.now;
             for _ in 0..messages / size {
-                let published = (0..size).fold(false, |_, _| self.publish());
-                self.now += COMMIT + if published { Duration::ZERO } else { INTERVAL };
+                let published = (0..size).map(|_| self.publish()).last().unwrap();
+                self.now += COMMIT + published.patience().unwrap_or(INTERVAL);
                 self.window.asked(size);
                 self.now += ROUND_TRIP;
-                let hurried: Vec<bool> = (0..size).map(|_| self.window.released()).collect();
+                let hurried: Vec<Hurry> = (0..size).map(|_| self.window.released(self.now)).collect();
                 let (last, before) = hurried.split_last().unwrap();
-                assert!(!before.contains(&true), "it has more to release");
-                self.now += if *last { Duration::ZERO } else { INTERVAL };
+                assert!(before.iter().all(|hurry| *hurry == Hurry::No), "it has more to release");
+                self.now += last.patience().unwrap_or(INTERVAL);
                 self.commit();
                 self.now += ROUND_TRIP;
             }
@@ -189,12 +205,66 @@ mod tests {
                 let hurry = self.publish();
                 let due = self.oldest.is_some_and(|oldest| self.now - oldest >= INTERVAL);
                 let next = self.now + pace;
-                if hurry || due {
+                if due || hurry.patience().is_some_and(|patience| patience < pace) {
                     self.commit();
                 }
                 self.now = self.now.max(next);
             }
         }
+    }
+
+    /// Commits in a minute of ten sensors that publish every `pace_ms` and share their commits. Each loses the network for
+    /// 80 ms every 7 s, and then sends what has waited.
+    fn commits_of_ten(pace_ms: u64) -> usize {
+        let begun = Instant::now();
+        let mut windows = vec![Window::learning(); 10];
+        let (mut due, mut under_way, mut commits) = (None::<Instant>, None::<(Instant, Vec<usize>)>, 0);
+        for millis in 0..60_000 {
+            let now = begun + Duration::from_millis(millis);
+            if let Some((_, counts)) = under_way.take_if(|(done, _)| *done <= now) {
+                windows.iter_mut().zip(counts).for_each(|(window, count)| window.acknowledged(count, now));
+            }
+            for (place, window) in (0..).zip(&mut windows) {
+                let offline = |millis: u64| (millis + 700 * place) % 7000 < 80;
+                let messages = match (offline(millis), millis > 0 && offline(millis - 1)) {
+                    (true, _) => 0,
+                    (false, true) => 80 / pace_ms,
+                    (false, false) => u64::from((millis + place).is_multiple_of(pace_ms)),
+                };
+                for _ in 0..messages {
+                    let wanted = now + window.published(now).patience().unwrap_or(INTERVAL);
+                    due = Some(due.map_or(wanted, |due| due.min(wanted)));
+                }
+            }
+            if under_way.is_none() && due.take_if(|due| *due <= now).is_some() {
+                under_way = Some((now + COMMIT, windows.iter().map(Window::unacknowledged).collect()));
+                commits += 1;
+            }
+        }
+        commits
+    }
+
+    #[test]
+    fn busy_sensors_that_share_commits_do_not_hurry_each_other() {
+        for pace_ms in [5, 10, 20, 25, 50, 100] {
+            let commits = commits_of_ten(pace_ms);
+            assert!(commits <= 90, "every {pace_ms} ms: {commits} commits in 60 s");
+        }
+    }
+
+    #[test]
+    fn a_sender_taken_for_waiting_by_mistake_is_found_out() {
+        let mut play = Play::new(Window::learning());
+        play.window.size = Size::Learned { size: 2, rounds: 0 };
+        play.paced_sender(Duration::from_millis(10), 20_000);
+        assert!(play.commits < 350, "{} commits in 200 s", play.commits);
+    }
+
+    #[test]
+    fn looking_whether_a_sender_still_waits_costs_it_little() {
+        let mut play = Play::new(Window::learning());
+        let took = play.waiting_sender(1, 1000);
+        assert!(took < INTERVAL + 1000 * (COMMIT + ROUND_TRIP) + Hurry::LOOK * 16, "{took:?}");
     }
 
     #[test]
@@ -216,7 +286,7 @@ mod tests {
         let mut paced = Window::learning();
         paced.published(Instant::now());
         paced.asked(1);
-        assert!(!paced.released(), "of a sender that may not wait nothing is hurried");
+        assert_eq!(paced.released(Instant::now()), Hurry::No, "of a sender that may not wait nothing is hurried");
     }
 
     #[test]
@@ -248,14 +318,11 @@ mod tests {
     }
 
     #[test]
-    fn publishing_on_while_the_window_counts_as_full_raises_it_without_a_second_hurry() {
+    fn who_publishes_on_while_the_window_counts_as_full_does_not_wait_there() {
         let mut play = Play::new(Window::learning());
         play.waiting_sender(2, 10);
-        assert!(!play.publish());
-        assert!(play.publish());
-        assert!(!play.publish(), "the commit is already hurried");
-        play.commit();
-        assert_eq!(play.window.size, Size::Learned(3));
+        assert_eq!([play.publish(), play.publish(), play.publish()], [Hurry::No, Hurry::Now, Hurry::No]);
+        assert_eq!(play.window.size, Size::Unknown);
     }
 
     #[test]
@@ -269,7 +336,7 @@ mod tests {
             window.acknowledged(1, now + INTERVAL);
         }
         window.published(now + INTERVAL + ROUND_TRIP);
-        assert_eq!(window.size, Size::Learned(5));
+        assert_eq!(window.size, Size::Learned { size: 5, rounds: 0 });
     }
 
     #[test]
@@ -289,10 +356,11 @@ mod tests {
     fn a_known_window_hurries_exactly_when_it_is_full() {
         let mut window = Window::fixed(3);
         let now = Instant::now();
-        assert_eq!([window.published(now), window.published(now), window.published(now)], [false, false, true]);
+        let hurry = [window.published(now), window.published(now), window.published(now)];
+        assert_eq!(hurry, [Hurry::No, Hurry::No, Hurry::Now]);
         window.acknowledged(1, now);
-        assert!(window.published(now), "it is full again");
+        assert_eq!(window.published(now), Hurry::Now, "it is full again");
         let mut endless = Window::fixed(0);
-        assert!((0..100_000).all(|_| !endless.published(now)));
+        assert!((0..100_000).all(|_| endless.published(now) == Hurry::No));
     }
 }

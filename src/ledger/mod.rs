@@ -43,6 +43,7 @@ mod wal;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -74,6 +75,7 @@ const QUEUE: usize = 64;
 pub struct Ledger {
     thread: Owner<Store>,
     readers: Arc<Readers>,
+    checkpoint_bytes: Arc<AtomicU64>,
     identity: watch::Receiver<Identity>,
     progress: watch::Receiver<Progress>,
 }
@@ -97,9 +99,15 @@ impl Ledger {
     pub fn open(data_dir: &Path, open: Open) -> Result<Self, LedgerError> {
         let store = open::open(data_dir, open)?;
         let (identity, progress) = store.watches();
+        let checkpoint_bytes = store.checkpoint_bytes();
         let thread = Owner::start("ledger", store, QUEUE, Store::housekeep);
         let thread = thread.map_err(|error| LedgerError::Broken(format!("starting the ledger's thread: {error}")))?;
-        Ok(Self { thread, readers: Readers::new(data_dir.join(FILE_NAME)), identity, progress })
+        Ok(Self { thread, readers: Readers::new(data_dir.join(FILE_NAME)), checkpoint_bytes, identity, progress })
+    }
+
+    /// Copies the WAL into the main file whenever it has `bytes`, from the next transaction on.
+    pub fn checkpoint_at(&self, bytes: u64) {
+        self.checkpoint_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Who this data folder is.

@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::{Connection, DEFAULT_NAME, TransactionBehavior, wal::CheckpointMode};
 use tokio::sync::watch;
@@ -22,9 +22,12 @@ use super::suspicion;
 use crate::clock::SharedClock;
 use crate::model::Timestamp;
 
-/// WAL pages at which it is copied into the main file: a larger WAL saves little, since batches are written once, and
-/// makes the start after a crash longer.
-const CHECKPOINT_PAGES: i32 = 200;
+/// Size of the WAL, in bytes, at which it is copied into the main file until something else is told. `flash_settings` among
+/// the benchmarks measures what other sizes save.
+const CHECKPOINT_BYTES: u64 = 800 << 10;
+
+/// Bytes of a page: SQLite's default, which new ledgers have.
+const PAGE_BYTES: u64 = 4096;
 
 /// Statements kept prepared: more than there are.
 const PREPARED_STATEMENTS: usize = 64;
@@ -38,8 +41,10 @@ pub(super) struct Store {
     latched: Option<LedgerError>,
     /// Why a new instance is to begin.
     due: Option<Due>,
-    /// Pages in the WAL after the last commit.
-    wal_pages: Arc<AtomicI32>,
+    /// Bytes in the WAL after the last commit.
+    wal_bytes: Arc<AtomicU64>,
+    /// Its size at which it is copied into the main file.
+    checkpoint_bytes: Arc<AtomicU64>,
     identity: watch::Sender<Identity>,
     progress: watch::Sender<Progress>,
 }
@@ -48,20 +53,26 @@ impl Store {
     /// Takes an open, migrated file.
     pub fn new(mut connection: Connection, path: PathBuf, clock: SharedClock) -> Result<Self, LedgerError> {
         connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
-        let wal_pages = Arc::new(AtomicI32::new(0));
-        let seen = Arc::clone(&wal_pages);
+        let wal_bytes = Arc::new(AtomicU64::new(0));
+        let seen = Arc::clone(&wal_bytes);
         connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages| {
-            seen.store(pages, Ordering::Relaxed);
+            seen.store(u64::try_from(pages).unwrap_or_default() * PAGE_BYTES, Ordering::Relaxed);
             Ok(())
         }))?;
+        let checkpoint_bytes = Arc::new(AtomicU64::new(CHECKPOINT_BYTES));
         let state = state::load(&connection)?;
         let identity = watch::Sender::new(state.identity.clone());
         let progress = watch::Sender::new(state.progress(0));
-        Ok(Self { connection, path, clock, state, latched: None, due: None, wal_pages, identity, progress })
+        Ok(Self { connection, path, clock, state, latched: None, due: None, wal_bytes, checkpoint_bytes, identity, progress })
     }
 
     pub fn watches(&self) -> (watch::Receiver<Identity>, watch::Receiver<Progress>) {
         (self.identity.subscribe(), self.progress.subscribe())
+    }
+
+    /// Where the size is set at which the WAL is copied into the main file.
+    pub fn checkpoint_bytes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.checkpoint_bytes)
     }
 
     pub fn state(&self) -> &State {
@@ -131,7 +142,7 @@ impl Store {
 
     /// What nobody waits for: copies a long WAL into the main file.
     pub fn housekeep(&mut self) {
-        if self.latched.is_some() || self.wal_pages.load(Ordering::Relaxed) < CHECKPOINT_PAGES {
+        if self.latched.is_some() || self.wal_bytes.load(Ordering::Relaxed) < self.checkpoint_bytes.load(Ordering::Relaxed) {
             return;
         }
         if let Err(error) = self.checkpoint(CheckpointMode::PASSIVE) {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::seconds;
-use crate::config::units::Period;
+use crate::config::units::{ByteSize, Period};
 
 /// When a batch is committed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,10 +13,12 @@ pub struct Journal {
     pub commit_interval: Period,
     /// Or this many readings.
     pub commit_readings: usize,
+    /// Size of the ledger's WAL at which it is copied into the main file.
+    pub checkpoint: ByteSize,
 }
 
 impl Default for Journal {
     fn default() -> Self {
-        Self { commit_interval: seconds(1), commit_readings: 10_000 }
+        Self { commit_interval: seconds(1), commit_readings: 10_000, checkpoint: ByteSize(800 << 10) }
     }
 }

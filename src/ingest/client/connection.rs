@@ -23,7 +23,7 @@ use super::session::{Received, Session};
 use super::state::ClientState;
 use super::wire::{Incoming, Publish, SAMPLE_BYTES, Wire, WireError, encode};
 use crate::clock::SharedClock;
-use crate::ingest::{Content, Delivery, Intake, IntakeError, Message, Outcome, Receipt, Settled, Window};
+use crate::ingest::{Content, Delivery, Hurry, Intake, IntakeError, Message, Outcome, Receipt, Settled, Window};
 use crate::model::message_digest;
 
 /// Time for what is handed in to be settled and acknowledged before we go; within the deadline of the sources' stage.
@@ -289,7 +289,7 @@ impl<'a> Connection<'a> {
         };
         let now = Instant::now();
         // The broker sends nothing more until we acknowledge.
-        let hurry = self.window.published(now) | self.learned.published(now);
+        let hurry = self.window.published(now).max(self.learned.published(now));
         self.terms.state.set_unacknowledged(self.session.unacked());
         let receipt = Some(Receipt { to: self.receipts.clone(), token });
         let delivery = Delivery { mark, receipt, hurry, ..unacknowledged(content) };
@@ -377,7 +377,7 @@ fn refused(publish: Publish, reason: String) -> Content {
 
 /// A delivery that nobody waits for.
 fn unacknowledged(content: Content) -> Delivery {
-    Delivery { content, mark: None, idempotency: None, receipt: None, hurry: false }
+    Delivery { content, mark: None, idempotency: None, receipt: None, hurry: Hurry::No }
 }
 
 async fn handed_in(handing_in: &mut Option<HandingIn>) -> Result<(), IntakeError> {

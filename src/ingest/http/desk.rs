@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::ingest::{Content, Delivery, Intake, Outcome, Receipt};
+use crate::ingest::{Content, Delivery, Hurry, Intake, Outcome, Receipt};
 use crate::model::{Digest, Reading};
 
 /// The readings were not taken.
@@ -104,7 +104,7 @@ async fn deliver(intake: &Intake, readings: Vec<Reading>, idempotency: Option<Di
     let (to, mut settled) = mpsc::unbounded_channel();
     let receipt = Some(Receipt { to, token: 0 });
     // Its sender waits for the answer, so the batch does not wait for more.
-    let delivery = Delivery { content: Content::Readings(readings), mark: None, idempotency, receipt, hurry: true };
+    let delivery = Delivery { content: Content::Readings(readings), mark: None, idempotency, receipt, hurry: Hurry::Now };
     tokio::select! {
         biased;
         sent = intake.send(delivery) => sent.map_err(|_| DeskError::Stopping)?,
@@ -160,7 +160,7 @@ mod tests {
         let delivery = next(&mut pump).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(!asked.is_finished());
-        assert!(delivery.hurry && matches!(&delivery.content, Content::Readings(readings) if readings.len() == 1));
+        assert!(delivery.hurry == Hurry::Now && matches!(&delivery.content, Content::Readings(readings) if readings.len() == 1));
         delivery.receipt.unwrap().settle(Outcome::Committed);
         assert_eq!(asked.await.unwrap(), Ok(()));
     }

@@ -67,7 +67,7 @@ impl<S: Socket> Talk<'_, S> {
     /// the flash. Only for a sender that can do nothing else meanwhile the commit hurries.
     pub(super) async fn release(&mut self, packet_id: NonZeroU16) -> Result<(), End> {
         fail::fail_point!("listener.before_release");
-        let hurry = self.window.released();
+        let hurry = self.window.released(Instant::now());
         let (delivery, mark) = self.session.release(packet_id, hurry);
         self.hand_in(delivery, mark).await
     }
@@ -111,7 +111,7 @@ impl<S: Socket> Talk<'_, S> {
         while let Some(packet) = self.wire.next_urgent(|id| self.session.holds(id)) {
             match packet::decode(self.dialect, packet)? {
                 Incoming::Release { packet_id } => {
-                    let (delivery, mark) = self.session.release(packet_id, self.window.released());
+                    let (delivery, mark) = self.session.release(packet_id, self.window.released(Instant::now()));
                     tokio::select! {
                         biased;
                         sent = self.shared.intake.send(delivery) => sent.map_err(|_| End::Stopping)?,

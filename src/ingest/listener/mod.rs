@@ -55,7 +55,7 @@ pub use error::ListenerError;
 pub use gate::Gate;
 pub use state::{Counter, ListenerState};
 
-use super::{Content, Delivery, Intake, IntakeError, Message};
+use super::{Content, Delivery, Hurry, Intake, IntakeError, Message};
 use crate::clock::SharedClock;
 use crate::config;
 use crate::ledger::Ledger;
@@ -284,7 +284,7 @@ impl Shared {
     /// Hands in what nobody waits for; what finds no room is counted.
     fn offer(&self, content: Content) -> Result<(), End> {
         self.state.messages_qos0.increase();
-        match self.intake.offer(Delivery { content, mark: None, idempotency: None, receipt: None, hurry: false }) {
+        match self.intake.offer(Delivery { content, mark: None, idempotency: None, receipt: None, hurry: Hurry::No }) {
             Ok(()) => Ok(()),
             Err(IntakeError::Full) => {
                 self.state.qos0_refused.increase();

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::owed::{Label, Owed, Settlement};
-use crate::ingest::{Content, Delivery, Outcome, Receipt, Settled};
+use crate::ingest::{Content, Delivery, Hurry, Outcome, Receipt, Settled};
 use crate::ledger::StoredSession;
 use crate::model::{MarkEvent, MessageDigest, SessionId, SessionMarks, message_digest};
 
@@ -96,7 +96,7 @@ impl Session {
     }
 
     /// What a message, or its refusal, is handed in as, and the mark to [`Session::note`] once it is.
-    pub(super) fn delivery(&self, label: Label, content: Content, hurry: bool) -> (Delivery, Option<MarkEvent>) {
+    pub(super) fn delivery(&self, label: Label, content: Content, hurry: Hurry) -> (Delivery, Option<MarkEvent>) {
         let Label { packet_id, dup, exactly_once } = label;
         let (session, id) = (self.id.unwrap_or_default(), packet_id.get());
         let digest = digest(&content);
@@ -119,7 +119,7 @@ impl Session {
 
     /// What a PUBREL is handed in as, and the mark to [`Session::note`] once it is. One of nothing waits its turn too: the
     /// release it repeats may not be committed.
-    pub(super) fn release(&self, packet_id: NonZeroU16, hurry: bool) -> (Delivery, Option<MarkEvent>) {
+    pub(super) fn release(&self, packet_id: NonZeroU16, hurry: Hurry) -> (Delivery, Option<MarkEvent>) {
         if !self.marks.holds(packet_id.get()) {
             return (self.wrap(Owed::PubcompOfNothing, packet_id, Content::Mark, None, hurry), None);
         }
@@ -138,7 +138,7 @@ impl Session {
         MarkEvent::Released { session: self.id.unwrap_or_default(), packet_id: packet_id.get() }
     }
 
-    fn wrap(&self, owed: Owed, packet_id: NonZeroU16, content: Content, mark: Option<MarkEvent>, hurry: bool) -> Delivery {
+    fn wrap(&self, owed: Owed, packet_id: NonZeroU16, content: Content, mark: Option<MarkEvent>, hurry: Hurry) -> Delivery {
         let receipt = Receipt { to: self.settle.clone(), token: owed.token(packet_id) };
         Delivery { content, mark, idempotency: None, receipt: Some(receipt), hurry }
     }
@@ -233,7 +233,7 @@ mod tests {
 
     fn hand_in(session: &mut Session, number: u16, dup: bool, text: &'static str) -> Delivery {
         let label = Label { packet_id: id(number), dup, exactly_once: false };
-        let (delivery, mark) = session.delivery(label, message(text), false);
+        let (delivery, mark) = session.delivery(label, message(text), Hurry::No);
         session.note(mark);
         delivery
     }
@@ -241,13 +241,13 @@ mod tests {
     /// The same at QoS 2.
     fn hand_in_once(session: &mut Session, number: u16, dup: bool, text: &'static str) -> Delivery {
         let label = Label { packet_id: id(number), dup, exactly_once: true };
-        let (delivery, mark) = session.delivery(label, message(text), false);
+        let (delivery, mark) = session.delivery(label, message(text), Hurry::No);
         session.note(mark);
         delivery
     }
 
     fn release(session: &mut Session, number: u16) -> Delivery {
-        let (delivery, mark) = session.release(id(number), false);
+        let (delivery, mark) = session.release(id(number), Hurry::No);
         session.note(mark);
         delivery
     }

@@ -17,7 +17,7 @@ use super::{Client, ClientError, ClientState};
 use crate::backoff::Backoff;
 use crate::clock::SystemClock;
 use crate::config;
-use crate::ingest::{Admitted, Content, Intake, Outcome};
+use crate::ingest::{Admitted, Content, Hurry, Intake, Outcome};
 use crate::ledger::{Ledger, Open};
 use crate::model::{Batch, MarkEvent, Tally};
 
@@ -74,7 +74,7 @@ impl Pump {
             {
                 let mut given = given.lock().unwrap();
                 given.extend(batch.iter().map(|admitted| show(&admitted.delivery.content, admitted.delivery.mark)));
-                *hurried.lock().unwrap() += batch.iter().filter(|admitted| admitted.delivery.hurry).count();
+                *hurried.lock().unwrap() += batch.iter().filter(|admitted| admitted.delivery.hurry == Hurry::Now).count();
             }
             let _ = modes.wait_for(|mode| !matches!(mode, Mode::Hold | Mode::Ignore)).await;
             let refuse = *modes.borrow() == Mode::Refuse;

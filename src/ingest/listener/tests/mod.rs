@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::ingest::{Admitted, Content, Outcome};
+use crate::ingest::{Admitted, Content, Hurry, Outcome};
 use crate::ledger::Open;
 use crate::model::{Batch, MarkEvent};
 use crate::space::Space;
@@ -158,7 +158,7 @@ fn pump(ledger: Ledger, mut handed_in: mpsc::Receiver<Admitted>, interval: Durat
         while let Some(first) = handed_in.recv().await {
             let due = Instant::now() + interval;
             let mut batch = vec![first];
-            while !batch.iter().any(|admitted| admitted.delivery.hurry) {
+            while !batch.iter().any(|admitted| admitted.delivery.hurry == Hurry::Now) {
                 match tokio::time::timeout_at(due, handed_in.recv()).await {
                     Ok(Some(next)) => batch.push(next),
                     _ => break,
