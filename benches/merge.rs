@@ -56,7 +56,9 @@ fn main() {
     let (cuts, rate) = (wanted("FOREBAY_BENCH_CUTS", CUTS), wanted("FOREBAY_BENCH_RATE", RATE));
     let seconds = wanted("FOREBAY_BENCH_SECONDS", SECONDS);
     let unshipped = wanted("FOREBAY_BENCH_UNSHIPPED", 0) != 0;
-    let size = Size { cuts, readings: rate * seconds, micros: seconds * 1_000_000, unshipped };
+    // In the future for the daemon that answers queries, so that it does not merge meanwhile what waits.
+    let begin = if unshipped { BEGIN + 36_500 * MICROS_PER_DAY } else { BEGIN };
+    let size = Size { cuts, readings: rate * seconds, micros: seconds * 1_000_000, begin, unshipped };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let begun = Instant::now();
     runtime.block_on(fill(&data, size));
@@ -80,6 +82,8 @@ struct Size {
     readings: i64,
     /// How long a cut is.
     micros: i64,
+    /// When the first begins.
+    begin: i64,
     /// Nothing is delivered.
     unshipped: bool,
 }
@@ -123,7 +127,7 @@ async fn fill(data: &Path, size: Size) {
 }
 
 async fn make_cut(house: &House, sealer: &SealerHandle, cut: i64, size: Size) -> u64 {
-    let begin = BEGIN + cut * size.micros;
+    let begin = size.begin + cut * size.micros;
     house.clock.0.store(begin + size.micros, Ordering::Relaxed);
     let readings = (0..size.readings).map(|place| reading(begin + place * size.micros / size.readings, place)).collect();
     house.ledger.commit(Batch { readings, ..Batch::default() }).await.unwrap();
@@ -161,7 +165,7 @@ fn reading(time: i64, place: i64) -> Reading {
 
 async fn merge(data: &Path, size: Size) {
     let later = if size.unshipped { 2 * MICROS_PER_DAY } else { MICROS_PER_DAY / 24 };
-    let house = open(data, BEGIN + size.cuts * size.micros + later);
+    let house = open(data, size.begin + size.cuts * size.micros + later);
     let segments = house.ledger.reader().unwrap().segments().unwrap();
     let (files, bytes): (usize, u64) = (segments.len(), segments.iter().map(|segment| segment.bytes).sum());
     verify_all(&house).await;
@@ -232,7 +236,7 @@ fn queries(folder: &Path, size: Size) -> Vec<(&'static str, f64)> {
     while !are_attached(daemon.status()) {
         std::thread::sleep(Duration::from_millis(200));
     }
-    let hour = Timestamp(BEGIN + size.cuts * size.micros - MICROS_PER_DAY / 24).to_string();
+    let hour = Timestamp(size.begin + size.cuts * size.micros - MICROS_PER_DAY / 24).to_string();
     let hour = hour.trim_end_matches('Z');
     let asked = [
         ("nothing", "select 1".to_owned()),

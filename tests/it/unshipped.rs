@@ -51,14 +51,15 @@ fn begin_to_merge(gateway: &mut Gateway) {
     gateway.environment.insert("FAILPOINTS".to_owned(), "merge.fresh=return".to_owned());
 }
 
-/// Waits for a file merged from cuts above `cut`, and for the end of what it was merged from.
 fn wait_until_merged(gateway: &Gateway, cut: i64) {
-    let here = gateway.data().join("segments");
-    gateway.wait_for("the sources to be gone", |gateway| {
-        let files = parquet_files(&here);
-        let is_here = files.iter().any(|file| first_of_several(file).is_some_and(|first| first > cut));
-        is_here && gateway.status()["buffer"]["segments"] == files.len() as u64
-    });
+    gateway.wait_for("the sources to be gone", |gateway| is_merged(gateway, cut));
+}
+
+/// Whether a file is there that was merged from cuts above `cut`, and nothing any more of what was merged.
+fn is_merged(gateway: &Gateway, cut: i64) -> bool {
+    let files = parquet_files(&gateway.data().join("segments"));
+    let is_here = files.iter().any(|file| first_of_several(file).is_some_and(|first| first > cut));
+    is_here && gateway.status()["buffer"]["segments"] == files.len() as u64
 }
 
 /// The first cut that a merged file holds.
@@ -146,4 +147,27 @@ fn what_was_merged_while_the_link_was_away_is_delivered_once_when_it_is_back() {
     gateway.flush();
     assert_each_once(&gateway.lake(), 3 * CUTS * READINGS);
     gateway.verify();
+}
+
+#[cfg(feature = "engine")]
+#[test]
+fn every_answer_sees_each_reading_once_while_cuts_are_merged() {
+    let mut gateway = Gateway::new("");
+    gateway.configure(&settings(&gateway, false));
+    gateway.start();
+    make_cuts(&gateway, 0);
+    gateway.kill();
+    gateway.configure(&settings(&gateway, false).replace("enabled = false", "enabled = true"));
+    begin_to_merge(&mut gateway);
+    gateway.start();
+    let (all, sql) = ((CUTS * READINGS) as f64, "select count(*), count(distinct seq), sum(value), (select kept from books) from readings");
+    // Until all is verified answers say that they are incomplete.
+    let are_attached = |status: Value| status["engine"]["segments"] == status["buffer"]["segments"];
+    gateway.wait_for("the engine to have all", |gateway| are_attached(gateway.status()));
+    gateway.wait_for("the sources to be gone", |gateway| {
+        assert_eq!(gateway.query_numbers(sql), [all, all, all * (all + 1.0) / 2.0, all]);
+        is_merged(gateway, 0)
+    });
+    assert_eq!(gateway.query_numbers(sql), [all, all, all * (all + 1.0) / 2.0, all]);
+    assert_eq!(gateway.status()["engine"]["restarts"], 0);
 }
