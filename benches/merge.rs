@@ -1,9 +1,10 @@
-//! A quarter of a year in five-minute segments, delivered: files, bytes and memory of merging them, and with the engine how
+//! A quarter of a year in five-minute segments, delivered or not: files, bytes and memory of merging them, and with the engine how
 //! long queries take before and after.
 //!
 //! `cargo bench --bench merge` (without the engine it leaves the queries out). The folder is made by the real ledger and the
 //! real sealer, with an fsync at each step: `FOREBAY_BENCH_DIR` names one in memory, where that takes some minutes.
-//! `FOREBAY_BENCH_CUTS` is another number of segments, `FOREBAY_BENCH_RATE` another number of readings a second.
+//! `FOREBAY_BENCH_CUTS` is another number of segments, `FOREBAY_BENCH_RATE` another number of readings a second, and
+//! `FOREBAY_BENCH_SECONDS` how long a cut is. With `FOREBAY_BENCH_UNSHIPPED=1` nothing is delivered, as without an upstream.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark stops at the first surprise and prints its result")]
 
@@ -26,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 /// Ninety days of five minutes.
 const CUTS: i64 = 26_000;
 
-const CUT_MICROS: i64 = 300_000_000;
+/// Length of a cut.
+const SECONDS: i64 = 300;
 
 /// Readings a second: ten sensors with one a second each.
 const RATE: i64 = 10;
@@ -52,7 +54,11 @@ fn main() {
     fs::create_dir(&data).unwrap();
     let wanted = |name: &str, usual: i64| std::env::var(name).map_or(usual, |text| text.parse().unwrap());
     let (cuts, rate) = (wanted("FOREBAY_BENCH_CUTS", CUTS), wanted("FOREBAY_BENCH_RATE", RATE));
-    let size = Size { cuts, readings: rate * CUT_MICROS / 1_000_000 };
+    let seconds = wanted("FOREBAY_BENCH_SECONDS", SECONDS);
+    let unshipped = wanted("FOREBAY_BENCH_UNSHIPPED", 0) != 0;
+    // In the future for the daemon that answers queries, so that it does not merge meanwhile what waits.
+    let begin = if unshipped { BEGIN + 36_500 * MICROS_PER_DAY } else { BEGIN };
+    let size = Size { cuts, readings: rate * seconds, micros: seconds * 1_000_000, begin, unshipped };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let begun = Instant::now();
     runtime.block_on(fill(&data, size));
@@ -74,6 +80,12 @@ struct Size {
     cuts: i64,
     /// In a cut.
     readings: i64,
+    /// How long a cut is.
+    micros: i64,
+    /// When the first begins.
+    begin: i64,
+    /// Nothing is delivered.
+    unshipped: bool,
 }
 
 impl Size {
@@ -104,21 +116,34 @@ async fn fill(data: &Path, size: Size) {
     let stop = CancellationToken::new();
     let task = tokio::spawn(sealer.run(stop.clone()));
     for cut in 0..size.cuts {
-        cut_and_deliver(&house, &handle, cut, size.readings).await;
+        let number = make_cut(&house, &handle, cut, size).await;
+        if !size.unshipped {
+            deliver(&house, number).await;
+        }
     }
     stop.cancel();
     task.await.unwrap().unwrap();
     house.ledger.close().await.unwrap();
 }
 
-async fn cut_and_deliver(house: &House, sealer: &SealerHandle, cut: i64, readings: i64) {
-    let begin = BEGIN + cut * CUT_MICROS;
-    house.clock.0.store(begin + CUT_MICROS, Ordering::Relaxed);
-    let readings = (0..readings).map(|place| reading(begin + place * CUT_MICROS / readings, place)).collect();
+async fn make_cut(house: &House, sealer: &SealerHandle, cut: i64, size: Size) -> u64 {
+    let begin = size.begin + cut * size.micros;
+    house.clock.0.store(begin + size.micros, Ordering::Relaxed);
+    let readings = (0..size.readings).map(|place| reading(begin + place * size.micros / size.readings, place)).collect();
     house.ledger.commit(Batch { readings, ..Batch::default() }).await.unwrap();
-    let number = sealer.seal_now(Demand::Flush).await.unwrap().unwrap();
+    sealer.seal_now(Demand::Flush).await.unwrap().unwrap()
+}
+
+async fn deliver(house: &House, number: u64) {
     let instance = house.ledger.identity().instance;
-    let shipment = Shipment { instance: instance.clone(), number, cut: Some(number), manifest: b"{}".to_vec(), losses: Vec::new() };
+    let shipment = Shipment {
+        instance: instance.clone(),
+        number,
+        cut: Some(number),
+        first_cut: Some(number),
+        manifest: b"{}".to_vec(),
+        losses: Vec::new(),
+    };
     house.ledger.begin_shipment(shipment).await.unwrap();
     house.ledger.finish_shipment(instance, number).await.unwrap();
 }
@@ -139,7 +164,8 @@ fn reading(time: i64, place: i64) -> Reading {
 }
 
 async fn merge(data: &Path, size: Size) {
-    let house = open(data, BEGIN + size.cuts * CUT_MICROS + MICROS_PER_DAY / 24);
+    let later = if size.unshipped { 2 * MICROS_PER_DAY } else { MICROS_PER_DAY / 24 };
+    let house = open(data, size.begin + size.cuts * size.micros + later);
     let segments = house.ledger.reader().unwrap().segments().unwrap();
     let (files, bytes): (usize, u64) = (segments.len(), segments.iter().map(|segment| segment.bytes).sum());
     verify_all(&house).await;
@@ -157,7 +183,8 @@ async fn merge(data: &Path, size: Size) {
     let before = memory("VmRSS:");
     fs::write("/proc/self/clear_refs", "5").unwrap();
     let begun = Instant::now();
-    let done = merger.merge_due(0, &CancellationToken::new()).await.unwrap();
+    let stop = CancellationToken::new();
+    let done = if size.unshipped { merger.merge_waiting(0, &stop).await } else { merger.merge_due(0, &stop).await }.unwrap();
     let took = begun.elapsed().as_secs_f64();
     let peak = memory("VmHWM:");
     while merger.remove_leaving().await.unwrap() > 0 {
@@ -209,7 +236,7 @@ fn queries(folder: &Path, size: Size) -> Vec<(&'static str, f64)> {
     while !are_attached(daemon.status()) {
         std::thread::sleep(Duration::from_millis(200));
     }
-    let hour = Timestamp(BEGIN + size.cuts * CUT_MICROS - MICROS_PER_DAY / 24).to_string();
+    let hour = Timestamp(size.begin + size.cuts * size.micros - MICROS_PER_DAY / 24).to_string();
     let hour = hour.trim_end_matches('Z');
     let asked = [
         ("nothing", "select 1".to_owned()),

@@ -37,7 +37,8 @@ fn main() {
 
 fn print_size(name: &str, readings: &[Reading]) {
     let batch = columns::decode_journal(&columns::encode_journal(readings).unwrap(), 1).unwrap();
-    let origin = Origin { instance: InstanceId::random(), cut: 1, first_cut: 1, first_seq: 1, last_seq: readings.len() as u64 };
+    let origin =
+        Origin { instance: InstanceId::random(), cut: 1, first_cut: 1, first_seq: 1, last_seq: readings.len() as u64, delivered: false };
     let written = write_readings(std::io::sink(), &batch, &origin).unwrap();
     let each = written.bytes as f64 / readings.len() as f64;
     println!("{name:<48} {:>9} {:>10} {each:>9.2}", readings.len(), written.bytes);

@@ -17,7 +17,7 @@
 //!                                                    upload (parts, then the manifest) --> the lake
 //!                                                                   |
 //!                                                                   v
-//!                                      merge what is delivered; retention: evict it, then drop or refuse by `when_full`
+//!                       merge what is delivered, and what nobody ships; retention: evict, then drop or refuse by `when_full`
 //! ```
 //!
 //! Data flows one way; only hints flow back. The store is the queue, a hint is a wake-up without data

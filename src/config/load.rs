@@ -14,9 +14,8 @@ use crate::secrets::hide_accounts;
 /// Where the file is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/forebay/forebay.toml";
 
-/// Age at which readings are sealed where nothing is uploaded and no age is set. Nobody waits for a segment there, and
-/// segments that are not delivered are never merged: a quarter of a year is 2,160 files at this age, and 26,000 at five
-/// minutes.
+/// Age at which readings are sealed where nothing is uploaded and no age is set. Nobody waits for a segment there, and larger
+/// ones take fewer bytes of flash: each has a footer, and is merged with others later.
 const SEAL_INTERVAL_ALONE: Period = Period(Duration::from_secs(3600));
 
 /// Keys that hold lists, which an environment variable separates by commas.

@@ -1,7 +1,7 @@
 //! What the ledger answers with, beside the nouns that all rooms share.
 
 use crate::model::{
-    CutNumber, Digest, FileKind, InstanceId, Segment, SegmentName, Seq, SessionId, SessionMarks, ShipmentNumber, Timestamp,
+    Cut, CutNumber, Digest, FileKind, InstanceId, Segment, SegmentName, Seq, SessionId, SessionMarks, ShipmentNumber, Timestamp,
 };
 
 /// How far everything has come; a watch of it is the wake-up of every worker behind the ledger.
@@ -114,6 +114,15 @@ pub struct Standing {
     pub sealed: Timestamp,
     /// Whether its cut is delivered.
     pub is_delivered: bool,
+}
+
+/// A cut that is not delivered and may be merged with its neighbours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The cut.
+    pub cut: Cut,
+    /// Of its files that are here, each once.
+    pub dates: Vec<String>,
 }
 
 /// A segment that is here though it is delivered.

@@ -50,7 +50,7 @@ pub(super) fn audit(connection: &Connection) -> Result<Vec<String>, LedgerError>
     found.extend(gaps(connection, state.mark())?);
     let cuts_apart = "select count(*) from cuts c where state <> 'dropped' and readings <> \
         (select coalesce(sum(rows), 0) from segments \
-        where cut = c.id and kind = 'readings' and first_cut = c.number and state <> 'lost')";
+        where cut = c.id and kind = 'readings' and first_cut = c.first_cut and state <> 'lost')";
     if count(cuts_apart, false)? != 0 {
         found.push("a cut and its segments count differently".to_owned());
     }

@@ -87,7 +87,10 @@ fn drop_cut(
 
 fn find(tx: &Connection, instance: &InstanceId, number: CutNumber) -> Result<(i64, Cut), LedgerError> {
     let sql = format!("select {}, id from cuts where instance = ?1 and number = ?2", rows::CUT);
-    let found = tx.prepare_cached(&sql)?.query_row((instance.as_str(), number), |row| Ok((row.get(8)?, rows::cut(row)?))).optional()?;
+    let found = tx
+        .prepare_cached(&sql)?
+        .query_row((instance.as_str(), number), |row| Ok((row.get(rows::AFTER_CUT)?, rows::cut(row)?)))
+        .optional()?;
     found.ok_or_else(|| LedgerError::Invalid(format!("cut {number} of {instance} is not known")))
 }
 

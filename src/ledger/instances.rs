@@ -8,10 +8,11 @@ use super::answers::Identity;
 use super::error::LedgerError;
 use super::losses;
 use super::merge;
+use super::merge_cuts;
 use super::segments;
 use super::state::State;
 use super::store::Store;
-use crate::model::{Books, CutNumber, CutState, FileKind, InstanceId, Loss, LossReason, Segment, Seq, Tally, Timestamp};
+use crate::model::{Books, CutNumber, CutState, FileKind, InstanceId, Loss, LossReason, Segment, SegmentName, Seq, Tally, Timestamp};
 
 /// The facts of a beginning.
 pub(super) struct Begin<'a> {
@@ -85,21 +86,21 @@ impl Store {
     }
 
     /// See [`super::Ledger::adopt`].
-    pub fn adopt(&mut self, found: &[Segment]) -> Result<Identity, LedgerError> {
+    pub fn adopt(&mut self, of_cuts: &[Segment], delivered: &[Segment]) -> Result<Identity, LedgerError> {
+        let found: Vec<_> = of_cuts.iter().chain(delivered).collect();
         if found.is_empty() {
             return Err(LedgerError::Invalid("no segments to adopt".to_owned()));
         }
         let now = self.now();
         self.transact(|tx, state| {
-            let (merged, files): (Vec<_>, Vec<_>) = found.iter().partition(|file| file.name.is_merged());
-            for ((instance, number), files) in cuts_of(files) {
-                adopt_cut(tx, state, &instance, number, &files, now)?;
+            for files in cuts_of(of_cuts).values() {
+                adopt_cut(tx, state, files, now)?;
             }
-            for file in merged {
+            for file in delivered {
                 insert_adopted(tx, &file.name.instance, now)?;
                 merge::adopt(tx, state, file, now)?;
             }
-            begin_after_adopting(tx, state, found, now)?;
+            begin_after_adopting(tx, state, &found, now)?;
             Ok(state.identity.clone())
         })
     }
@@ -167,23 +168,18 @@ fn insert_adopted(tx: &Connection, instance: &InstanceId, now: Timestamp) -> Res
     Ok(())
 }
 
-fn cuts_of(found: Vec<&Segment>) -> BTreeMap<(InstanceId, CutNumber), Vec<&Segment>> {
+fn cuts_of(found: &[Segment]) -> BTreeMap<(&InstanceId, CutNumber, CutNumber), Vec<&Segment>> {
     let mut cuts: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for segment in found {
-        cuts.entry((segment.name.instance.clone(), segment.name.cut)).or_default().push(segment);
+        let SegmentName { instance, first_cut, cut, .. } = &segment.name;
+        cuts.entry((instance, *first_cut, *cut)).or_default().push(segment);
     }
     cuts
 }
 
 /// Records a cut that only its files know. It counts as not delivered: putting it again under its names is harmless.
-fn adopt_cut(
-    tx: &Connection,
-    state: &mut State,
-    instance: &InstanceId,
-    number: CutNumber,
-    files: &[&Segment],
-    now: Timestamp,
-) -> Result<(), LedgerError> {
+fn adopt_cut(tx: &Connection, state: &mut State, files: &[&Segment], now: Timestamp) -> Result<(), LedgerError> {
+    let Some(SegmentName { instance, first_cut, cut: number, .. }) = files.first().map(|file| &file.name) else { return Ok(()) };
     insert_adopted(tx, instance, now)?;
     let of_readings = || files.iter().filter(|file| file.name.kind == FileKind::Readings);
     let readings: u64 = of_readings().map(|file| file.rows).sum();
@@ -194,7 +190,8 @@ fn adopt_cut(
     let records = files.iter().filter(|file| file.name.kind == FileKind::Records).map(|file| file.rows).sum();
     let cut = crate::model::Cut {
         instance: instance.clone(),
-        number,
+        number: *number,
+        first_cut: *first_cut,
         first_seq,
         last_seq,
         readings,
@@ -202,7 +199,8 @@ fn adopt_cut(
         sealed: now,
         state: CutState::Sealed,
     };
-    let id = segments::insert_cut(tx, &cut)?;
+    let is_merged = first_cut < number;
+    let id = if is_merged { merge_cuts::adopt(tx, state, &cut)? } else { segments::insert_cut(tx, &cut, true)? };
     for file in files {
         segments::insert(tx, state, id, file)?;
     }
@@ -247,7 +245,7 @@ fn forget_sealed_batches(tx: &Connection, state: &mut State, first_seq: Seq, las
 
 /// What could not be recovered is a loss, and a new instance begins; one that replaced a ledger that was damaged or
 /// missing, and has shipped nothing under its name, is new enough.
-fn begin_after_adopting(tx: &Connection, state: &mut State, found: &[Segment], now: Timestamp) -> Result<(), LedgerError> {
+fn begin_after_adopting(tx: &Connection, state: &mut State, found: &[&Segment], now: Timestamp) -> Result<(), LedgerError> {
     let current = state.identity.instance.clone();
     let fresh = state.books.accepted == 0 || is_rebuilt(tx, &current)?;
     let unused = state.last_cut == 0 && state.last_shipment == 0 && found.iter().all(|segment| segment.name.instance != current);

@@ -1,4 +1,4 @@
-//! Merges: delivered segments give way to one that holds their rows. The books do not change.
+//! Merges: delivered segments give way to one that holds their rows. The books do not change. Of cuts: `merge_cuts`.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -71,7 +71,7 @@ fn present_within(tx: &Connection, name: &SegmentName) -> Result<Vec<(i64, Segme
 }
 
 /// What the segment held is in a merged one from now on.
-fn give_way(tx: &Connection, state: &mut State, id: i64, name: &SegmentName) -> Result<(), LedgerError> {
+pub(super) fn give_way(tx: &Connection, state: &mut State, id: i64, name: &SegmentName) -> Result<(), LedgerError> {
     tx.prepare_cached("update segments set state = 'merged' where id = ?1")?.execute([id])?;
     state.let_go(name);
     Ok(())
@@ -92,7 +92,7 @@ pub(super) fn adopt(tx: &Connection, state: &mut State, file: &Segment, now: Tim
     let known = tx.prepare_cached(known)?.query_row((name.instance.as_str(), name.cut), |row| row.get(0)).optional()?;
     let cut = match known {
         Some(id) => id,
-        None => segments::insert_cut(tx, &unknown_cut(file, now))?,
+        None => segments::insert_cut(tx, &unknown_cut(file, now), true)?,
     };
     segments::insert(tx, state, cut, file)?;
     if name.kind == FileKind::Readings {
@@ -113,7 +113,7 @@ fn deliver(tx: &Connection, state: &mut State, name: &SegmentName) -> Result<(),
 fn unknown_cut(file: &Segment, sealed: Timestamp) -> Cut {
     let Segment { name, first_seq, last_seq, .. } = file;
     let (instance, number, first_seq, last_seq) = (name.instance.clone(), name.cut, *first_seq, *last_seq);
-    Cut { instance, number, first_seq, last_seq, readings: 0, records: 0, sealed, state: CutState::Delivered }
+    Cut { instance, number, first_cut: number, first_seq, last_seq, readings: 0, records: 0, sealed, state: CutState::Delivered }
 }
 
 impl Reader {

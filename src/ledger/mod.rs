@@ -21,6 +21,7 @@ mod keeping;
 mod losses;
 mod mark_log;
 mod merge;
+mod merge_cuts;
 mod open;
 mod prune;
 mod reader;
@@ -49,6 +50,7 @@ use tokio::sync::watch;
 
 pub use self::answers::{
     Backlog, Droppable, Evictable, Fill, Gone, Group, Identity, JournalEntry, JournalSize, Progress, Recognised, Standing, StoredSession,
+    Waiting,
 };
 pub use self::error::LedgerError;
 pub use self::reader::Reader;
@@ -178,14 +180,14 @@ impl Ledger {
     }
 
     /// Takes files that the ledger did not know (it is older than they are) and begins a new instance, unless the
-    /// current one has taken nothing yet. Their cuts count as not delivered, under the instance of their name; journal
-    /// batches that a complete one of them holds are removed. Merged files count as delivered, and segments that they hold
-    /// give way to them.
+    /// current one has taken nothing yet. `of_cuts` are all that were found of their cuts, which count as not delivered,
+    /// under the instance of their name; journal batches that a complete one of them holds are removed. What was merged of
+    /// several cuts after their delivery counts as `delivered`. Cuts and segments that a merged one holds give way to it.
     ///
     /// # Errors
     /// `Invalid` where a cut of that number is known already.
-    pub async fn adopt(&self, segments: Vec<Segment>) -> Result<Identity, LedgerError> {
-        self.call(move |store| store.adopt(&segments)).await
+    pub async fn adopt(&self, of_cuts: Vec<Segment>, delivered: Vec<Segment>) -> Result<Identity, LedgerError> {
+        self.call(move |store| store.adopt(&of_cuts, &delivered)).await
     }
 
     /// Whether durable commits are known to be lost, so that a cut the ledger does not know may have been delivered.
@@ -288,6 +290,16 @@ impl Ledger {
     /// `Invalid` where a source is not here or not delivered, or they do not hold the same rows.
     pub async fn finish_merge(&self, merged: Segment, sources: Vec<SegmentName>) -> Result<(), LedgerError> {
         self.call(move |store| store.finish_merge(&merged, &sources)).await
+    }
+
+    /// The one transaction of a merge of cuts: the neighbours `sources` of `instance`, by number, become one under the number
+    /// of the last, with the files `segments`, and theirs are out. The books stay as they are.
+    ///
+    /// # Errors
+    /// `Invalid` where one of them is not waiting or may be upstream in part, where they are no neighbours of the current
+    /// instance, or do not hold the same rows.
+    pub async fn merge_cuts(&self, instance: InstanceId, sources: Vec<CutNumber>, segments: Vec<Segment>) -> Result<(), LedgerError> {
+        self.call(move |store| store.merge_cuts(&instance, &sources, &segments)).await
     }
 
     /// Undelivered cuts are about to be removed to make room: they leave the engine and `kept`, and a loss says `why`.

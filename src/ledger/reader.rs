@@ -196,11 +196,11 @@ impl Reader {
         self.one("select exists (select 1 from shipments)", [], |row| row.get(0))
     }
 
-    /// Files of one cut as it was sealed, present or evicted, readings before records, by date.
+    /// Files of one cut as it was sealed, or merged undelivered, present or evicted, readings before records, by date.
     pub fn cut_segments(&self, instance: &InstanceId, cut: CutNumber) -> Result<Vec<Segment>, LedgerError> {
         let sql = format!(
             "select {} from segments s join cuts c on c.id = s.cut \
-             where c.instance = ?1 and c.number = ?2 and s.first_cut = c.number and s.state in ('present', 'evicted') \
+             where c.instance = ?1 and c.number = ?2 and s.first_cut = c.first_cut and s.state in ('present', 'evicted') \
              order by s.kind, s.date",
             rows::SEGMENT
         );
@@ -209,7 +209,7 @@ impl Reader {
 
     /// The shipment under way, if there is one.
     pub fn open_shipment(&self) -> Result<Option<Shipment>, LedgerError> {
-        let sql = "select s.instance, s.number, c.number, s.manifest from shipments s left join cuts c on c.id = s.cut \
+        let sql = "select s.instance, s.number, c.number, c.first_cut, s.manifest from shipments s left join cuts c on c.id = s.cut \
                    where s.delivered is null";
         let Some(mut shipment) = self.maybe(sql, [], rows::shipment)? else {
             return Ok(None);

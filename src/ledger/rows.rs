@@ -17,7 +17,9 @@ pub(super) const SEGMENT: &str =
 /// The column after those of [`SEGMENT`].
 pub(super) const AFTER_SEGMENT: usize = 12;
 /// Columns that [`cut`] reads.
-pub(super) const CUT: &str = "instance, number, first_seq, last_seq, readings, records, sealed, state";
+pub(super) const CUT: &str = "instance, number, first_seq, last_seq, readings, records, sealed, state, first_cut";
+/// The column after those of [`CUT`].
+pub(super) const AFTER_CUT: usize = 9;
 /// Columns that [`loss`] reads.
 pub(super) const LOSS: &str = "id, instance, first_seq, last_seq, readings, reason, noted, detail, shipment";
 /// Columns that [`series`] reads.
@@ -74,6 +76,7 @@ pub(super) fn cut(row: &Row<'_>) -> Result<Cut> {
         records: row.get(5)?,
         sealed: time(row, 6)?,
         state: cut_state(row, 7)?,
+        first_cut: row.get(8)?,
     })
 }
 
@@ -82,11 +85,12 @@ pub(super) fn cut_state_word(state: CutState) -> &'static str {
         CutState::Sealed => "sealed",
         CutState::Delivered => "delivered",
         CutState::Dropped => "dropped",
+        CutState::Merged => "merged",
     }
 }
 
 pub(super) fn cut_state(row: &Row<'_>, column: usize) -> Result<CutState> {
-    let all = [CutState::Sealed, CutState::Delivered, CutState::Dropped];
+    let all = [CutState::Sealed, CutState::Delivered, CutState::Dropped, CutState::Merged];
     word(row, column, |found| all.into_iter().find(|state| cut_state_word(*state) == found))
 }
 
@@ -128,7 +132,8 @@ pub(super) fn record(row: &Row<'_>) -> Result<StoredRecord> {
     })
 }
 
-/// Columns: instance, number, the cut's number, manifest. The losses are read apart.
+/// Columns: instance, number, the cut's number and first cut, manifest. The losses are read apart.
 pub(super) fn shipment(row: &Row<'_>) -> Result<Shipment> {
-    Ok(Shipment { instance: instance(row, 0)?, number: row.get(1)?, cut: row.get(2)?, manifest: row.get(3)?, losses: Vec::new() })
+    let (cut, first_cut) = (row.get(2)?, row.get(3)?);
+    Ok(Shipment { instance: instance(row, 0)?, number: row.get(1)?, cut, first_cut, manifest: row.get(4)?, losses: Vec::new() })
 }

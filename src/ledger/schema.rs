@@ -5,13 +5,14 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::error::LedgerError;
 
 /// One script a version; the file's `user_version` says how many it has seen. A script that was released never changes.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
     include_str!("migrations/0004.sql"),
     include_str!("migrations/0005.sql"),
     include_str!("migrations/0006.sql"),
+    include_str!("migrations/0007.sql"),
 ];
 
 /// The version written here.
@@ -25,6 +26,9 @@ pub(super) fn version_of(connection: &Connection) -> Result<u32, LedgerError> {
 /// Brings the file to the newest version, one transaction a step.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), LedgerError> {
     let found = version_of(connection)?;
+    // A table that others refer to is replaced by a new one of its name; only outside of a transaction can this be said.
+    let checked: bool = connection.pragma_query_value(None, "foreign_keys", |row| row.get(0))?;
+    connection.pragma_update(None, "foreign_keys", false)?;
     for (version, script) in (1_u32..).zip(MIGRATIONS).filter(|(version, _)| *version > found) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(script)?;
@@ -32,7 +36,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), LedgerError> {
         transaction.commit()?;
         tracing::info!(version, "the ledger's schema is new");
     }
-    Ok(())
+    Ok(connection.pragma_update(None, "foreign_keys", checked)?)
 }
 
 #[cfg(test)]

@@ -103,8 +103,8 @@ fn record_cut(tx: &Connection, state: &mut State, cut: &SealedCut) -> Result<(),
     let instance = state.identity.instance.clone();
     let &SealedCut { number, first_seq, last_seq, sealed, .. } = cut;
     let (readings, records) = (rows_of(cut, FileKind::Readings), rows_of(cut, FileKind::Records));
-    let row = Cut { instance, number, first_seq, last_seq, readings, records, sealed, state: CutState::Sealed };
-    let id = segments::insert_cut(tx, &row)?;
+    let row = Cut { instance, number, first_cut: number, first_seq, last_seq, readings, records, sealed, state: CutState::Sealed };
+    let id = segments::insert_cut(tx, &row, false)?;
     cut.segments.iter().try_for_each(|segment| segments::insert(tx, state, id, segment))?;
     state.last_cut = number;
     state.exported_record = cut.last_record;

@@ -35,21 +35,23 @@ impl Store {
     }
 }
 
-/// Adds the row of a cut; gives its id.
-pub(super) fn insert_cut(tx: &Connection, cut: &Cut) -> Result<i64, LedgerError> {
+/// Adds the row of a cut, of which files may be upstream if it is `tried`; gives its id.
+pub(super) fn insert_cut(tx: &Connection, cut: &Cut, tried: bool) -> Result<i64, LedgerError> {
     tx.prepare_cached(
-        "insert into cuts (instance, number, first_seq, last_seq, readings, records, sealed, state) \
-         values (:instance, :number, :first_seq, :last_seq, :readings, :records, :sealed, :state)",
+        "insert into cuts (instance, number, first_cut, first_seq, last_seq, readings, records, sealed, state, tried) \
+         values (:instance, :number, :first_cut, :first_seq, :last_seq, :readings, :records, :sealed, :state, :tried)",
     )?
     .execute(named_params! {
         ":instance": cut.instance.as_str(),
         ":number": cut.number,
+        ":first_cut": cut.first_cut,
         ":first_seq": cut.first_seq,
         ":last_seq": cut.last_seq,
         ":readings": cut.readings,
         ":records": cut.records,
         ":sealed": cut.sealed.0,
         ":state": rows::cut_state_word(cut.state),
+        ":tried": tried,
     })?;
     Ok(tx.last_insert_rowid())
 }

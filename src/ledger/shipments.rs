@@ -17,7 +17,7 @@ impl Store {
         self.transact(|tx, state| {
             check_turn(tx, shipment)?;
             let instance = shipment.instance.as_str();
-            let cut = shipment.cut.map(|cut| waiting_cut(tx, &shipment.instance, cut)).transpose()?;
+            let cut = shipment.cut.map(|cut| waiting_cut(tx, shipment, cut)).transpose()?;
             let digest = Digest::of(&shipment.manifest);
             tx.prepare_cached("insert into shipments (instance, number, cut, sha256, manifest, begun) values (?1, ?2, ?3, ?4, ?5, ?6)")?
                 .execute((instance, shipment.number, cut, digest.0, &shipment.manifest, now.0))?;
@@ -106,6 +106,8 @@ pub(super) fn give_up(
 ) -> Result<Option<i64>, LedgerError> {
     let under_way = find_under_way(tx, instance, number)?;
     tx.execute("delete from shipments where id = ?1", [under_way.id])?;
+    // Files of it may be upstream.
+    tx.execute("update cuts set tried = 1 where id = ?1", [under_way.cut])?;
     tx.execute("update losses set shipment = null where instance = ?1 and shipment = ?2", (instance.as_str(), number))?;
     if *instance == state.identity.instance {
         state.last_shipment = number.saturating_sub(1);
@@ -135,10 +137,11 @@ fn check_turn(tx: &Connection, shipment: &Shipment) -> Result<(), LedgerError> {
     Ok(())
 }
 
-fn waiting_cut(tx: &Connection, instance: &InstanceId, number: CutNumber) -> Result<i64, LedgerError> {
-    let sql = "select id from cuts where instance = ?1 and number = ?2 and state = 'sealed'";
-    let waiting = tx.prepare_cached(sql)?.query_row((instance.as_str(), number), |row| row.get(0)).optional()?;
-    waiting.ok_or_else(|| LedgerError::Invalid(format!("cut {number} of {instance} is not waiting to be shipped")))
+fn waiting_cut(tx: &Connection, shipment: &Shipment, number: CutNumber) -> Result<i64, LedgerError> {
+    let Shipment { instance, first_cut, .. } = shipment;
+    let sql = "select id from cuts where instance = ?1 and number = ?2 and first_cut = ?3 and state = 'sealed'";
+    let waiting = tx.prepare_cached(sql)?.query_row((instance.as_str(), number, first_cut), |row| row.get(0)).optional()?;
+    waiting.ok_or_else(|| LedgerError::Invalid(format!("cut {number} of {instance} is not waiting to be shipped as it was chosen")))
 }
 
 struct UnderWay {

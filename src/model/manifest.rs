@@ -78,6 +78,8 @@ pub struct Shipment {
     pub number: ShipmentNumber,
     /// The cut it brings.
     pub cut: Option<CutNumber>,
+    /// The first that was merged into that cut; else `cut`. It tells the cut from what it was before it was merged.
+    pub first_cut: Option<CutNumber>,
     /// The bytes of its manifest, exactly as they are put.
     pub manifest: Vec<u8>,
     /// The losses it tells of.

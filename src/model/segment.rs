@@ -39,7 +39,7 @@ impl FileKind {
 }
 
 /// Where a file of a cut stands, here (`<kind>/date=<date>/<instance>-<cut>.parquet` below `segments/`) and upstream. One
-/// that was merged from several, which stands here alone, is named `<instance>-<first cut>-<last cut>.parquet`.
+/// that was merged from several is named `<instance>-<first cut>-<last cut>.parquet` here, and by its last cut upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct SegmentName {
     /// What it holds.
@@ -155,15 +155,20 @@ pub enum CutState {
     Delivered,
     /// Removed undelivered; a loss says so.
     Dropped,
+    /// Merged undelivered: another cut has its range.
+    Merged,
 }
 
-/// A cut: the seq range `first_seq` through `last_seq` that was sealed together.
+/// A cut: the seq range `first_seq` through `last_seq` that was sealed together, or that of several undelivered cuts that were
+/// merged, as if they had been.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cut {
     /// Whose seqs.
     pub instance: InstanceId,
-    /// Its number.
+    /// Its number; of a merged one that of its last.
     pub number: CutNumber,
+    /// The number of the first that was merged into it; else `number`.
+    pub first_cut: CutNumber,
     /// First seq of the range; `last_seq + 1` in a cut of records alone.
     pub first_seq: Seq,
     /// Last seq of the range.
@@ -172,10 +177,17 @@ pub struct Cut {
     pub readings: u64,
     /// Records in its files.
     pub records: u64,
-    /// When it was sealed.
+    /// When it was sealed; of a merged one its last.
     pub sealed: Timestamp,
     /// How far it has come.
     pub state: CutState,
+}
+
+impl Cut {
+    /// Whether `next` begins where this one ends.
+    pub fn is_followed_by(&self, next: &Self) -> bool {
+        (&self.instance, self.number + 1, self.last_seq + 1) == (&next.instance, next.first_cut, next.first_seq)
+    }
 }
 
 /// What a seal hands to the ledger: the facts that the sealing transaction makes true.

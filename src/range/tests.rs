@@ -176,7 +176,14 @@ async fn a_segment_that_can_not_be_read_is_left_out_and_said() {
 async fn deliver_all(house: &House) {
     while let Some(cut) = house.ledger.reader().unwrap().next_cut(false).unwrap() {
         let (instance, number) = (cut.instance, cut.number);
-        let shipment = Shipment { instance: instance.clone(), number, cut: Some(number), manifest: b"{}".to_vec(), losses: vec![] };
+        let shipment = Shipment {
+            instance: instance.clone(),
+            number,
+            cut: Some(number),
+            first_cut: Some(number),
+            manifest: b"{}".to_vec(),
+            losses: vec![],
+        };
         house.ledger.begin_shipment(shipment).await.unwrap();
         house.ledger.finish_shipment(instance, number).await.unwrap();
     }

@@ -77,7 +77,7 @@ pub(super) fn gather(reader: &Reader, instance: InstanceId, max_readings: u64) -
         return Ok(None);
     }
     let cut = progress.last_cut + 1;
-    let origin = Origin { instance, cut, first_cut: cut, first_seq: progress.mark + 1, last_seq };
+    let origin = Origin { instance, cut, first_cut: cut, first_seq: progress.mark + 1, last_seq, delivered: false };
     let draft = draft(origin, walk, &records, last_record).map_err(|error| SegmentError::arrow("a cut", &error))?;
     Ok(Some(draft))
 }

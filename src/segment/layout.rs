@@ -78,10 +78,12 @@ pub struct Origin {
     pub cut: CutNumber,
     /// The first cut of a merged file; else `cut`.
     pub first_cut: CutNumber,
-    /// First seq of the cut (not of the file); of a merged file its own.
+    /// First seq of the cut (not of the file); of a file merged after its delivery its own.
     pub first_seq: Seq,
-    /// Last seq of the cut; of a merged file its own.
+    /// Last seq of the cut; of a file merged after its delivery its own.
     pub last_seq: Seq,
+    /// Merged after its delivery, from files that were shipped with several cuts. Else it is shipped with its cut.
+    pub delivered: bool,
 }
 
 impl Origin {
@@ -94,6 +96,7 @@ impl Origin {
             entry("first_cut", self.first_cut.to_string()),
             entry("first_seq", self.first_seq.to_string()),
             entry("last_seq", self.last_seq.to_string()),
+            entry("delivered", self.delivered.to_string()),
         ]
     }
 
@@ -101,11 +104,14 @@ impl Origin {
     pub(super) fn from_metadata(entries: &[KeyValue]) -> Option<Self> {
         let value = |key: &str| entries.iter().find(|entry| entry.key.strip_prefix("forebay.") == Some(key))?.value.as_deref();
         let cut = value("cut")?.parse().ok()?;
+        // Files of old do not say it; and then only what was delivered was merged.
+        let first_cut = value("first_cut").map_or(Some(cut), |first| first.parse().ok())?;
+        let delivered = value("delivered").map_or(Some(first_cut < cut), |delivered| delivered.parse().ok())?;
         Some(Self {
             instance: value("instance")?.parse().ok()?,
             cut,
-            // Files of old do not say it.
-            first_cut: value("first_cut").map_or(Some(cut), |first| first.parse().ok())?,
+            first_cut,
+            delivered,
             first_seq: value("first_seq")?.parse().ok()?,
             last_seq: value("last_seq")?.parse().ok()?,
         })
@@ -182,9 +188,11 @@ mod tests {
 
     #[test]
     fn an_origin_comes_back_from_its_metadata_and_from_nothing_else() {
-        let origin = Origin { instance: InstanceId::random(), cut: 7, first_cut: 5, first_seq: 11, last_seq: 10 };
+        let origin = Origin { instance: InstanceId::random(), cut: 7, first_cut: 5, first_seq: 11, last_seq: 10, delivered: false };
         let mut entries = origin.to_metadata();
-        assert_eq!(Origin::from_metadata(&entries), Some(origin));
+        assert_eq!(Origin::from_metadata(&entries).as_ref(), Some(&origin));
+        entries.retain(|entry| entry.key != "forebay.delivered");
+        assert!(Origin::from_metadata(&entries).unwrap().delivered, "a merged file of old");
         entries.retain(|entry| entry.key != "forebay.cut");
         assert_eq!(Origin::from_metadata(&entries), None);
     }

@@ -1,23 +1,31 @@
-//! Which delivered segments are merged next: pure.
+//! Which delivered segments are merged next, and which cuts that are not delivered: pure.
 //!
 //! Merging costs writes, so each row is rewritten about twice: [`FAN_IN`] files of a day become one as soon as they are
 //! there, as many of those become one again, and what is left when the day is over becomes one. What is large already is left
 //! alone, and so is a large file with small ones beside it.
+//!
+//! Cuts have no end of a day to wait for: [`FAN_IN`] neighbours become one, and as many of those one again, until it has
+//! [`MAX_ROWS`] rows or files of [`MAX_DATES`] days.
 
-use crate::ledger::Standing;
-use crate::model::{MICROS_PER_SECOND, MIXED, Segment, SegmentName, Timestamp};
+use std::collections::HashSet;
+
+use crate::ledger::{Standing, Waiting};
+use crate::model::{Cut, CutNumber, MICROS_PER_SECOND, MIXED, Segment, SegmentName, Timestamp};
 
 /// Files that become one. A day of five-minute cuts is 16 times as many.
 pub(super) const FAN_IN: usize = 18;
 
-/// Rows of a merged file at most.
+/// Rows of a merged file at most, and of a merged cut.
 const MAX_ROWS: u64 = 1_000_000;
 
-/// A file with as many rows is large enough.
-const LARGE_ROWS: u64 = MAX_ROWS / 2;
+/// A file or a cut with as many rows is large enough.
+pub(super) const LARGE_ROWS: u64 = MAX_ROWS / 2;
 
 /// Files that become one of [`MAX_ROWS`] before there are [`FAN_IN`] of them; fewer are not worth the writing.
 const FEWEST_FULL: usize = 4;
+
+/// Days that a merged cut has files of at most, as any other.
+const MAX_DATES: usize = 32;
 
 /// A day is over when it ended so long ago and nothing new came for as long: late readings are gathered first.
 const QUIET_MICROS: i64 = 3600 * MICROS_PER_SECOND;
@@ -28,18 +36,46 @@ pub(super) fn next(group: &[Standing], usable: impl Fn(&SegmentName) -> bool, no
     let mergeable = |standing: &Standing| standing.is_delivered && standing.segment.rows < LARGE_ROWS && usable(&standing.segment.name);
     // A merged file holds everything between its cuts, so only neighbours become one.
     let runs = || group.split(|standing| !mergeable(standing)).filter(|run| run.len() > 1);
-    let found = runs().find_map(of_one_size).or_else(|| if is_over(group, now) { runs().find_map(rest) } else { None });
+    let found =
+        runs().find_map(|run| of_one_size(run, size, fitting)).or_else(|| if is_over(group, now) { runs().find_map(rest) } else { None });
     found.map(|sources| sources.iter().map(|standing| standing.segment.clone()).collect())
 }
 
-/// How often a file was merged, by the cuts it spans.
-fn size(standing: &Standing) -> u32 {
-    let SegmentName { first_cut, cut, .. } = standing.segment.name;
+/// The cuts of the next merge: neighbours among `cuts`, which are by number, that are all `usable`.
+pub(super) fn next_cuts(cuts: &[Waiting], usable: impl Fn(CutNumber) -> bool) -> Option<&[Waiting]> {
+    let mergeable = |waiting: &Waiting| rows_of(&waiting.cut) < LARGE_ROWS && usable(waiting.cut.number);
+    let runs = cuts.split(|waiting| !mergeable(waiting)).flat_map(|run| run.chunk_by(|a, b| a.cut.is_followed_by(&b.cut)));
+    runs.filter(|run| run.len() > 1)
+        .find_map(|run| of_one_size(run, |waiting| level(waiting.cut.first_cut, waiting.cut.number), fitting_cuts))
+}
+
+fn rows_of(cut: &Cut) -> u64 {
+    cut.readings + cut.records
+}
+
+/// As many cuts from the start on as one merge takes.
+fn fitting_cuts(run: &[Waiting]) -> &[Waiting] {
+    let (mut rows, mut dates) = (0, HashSet::new());
+    let fitting = run.iter().take(FAN_IN).take_while(|waiting| {
+        rows += rows_of(&waiting.cut);
+        dates.extend(&waiting.dates);
+        rows <= MAX_ROWS && dates.len() <= MAX_DATES
+    });
+    let count = fitting.count();
+    run.get(..count).unwrap_or_default()
+}
+
+/// How often what holds these cuts was merged.
+fn level(first_cut: CutNumber, cut: CutNumber) -> u32 {
     (cut.saturating_sub(first_cut) + 1).ilog(FAN_IN as u64)
 }
 
+fn size(standing: &Standing) -> u32 {
+    level(standing.segment.name.first_cut, standing.segment.name.cut)
+}
+
 /// The first neighbours of one size that are enough for a merge.
-fn of_one_size(run: &[Standing]) -> Option<&[Standing]> {
+fn of_one_size<T>(run: &[T], size: impl Fn(&T) -> u32, fitting: impl Fn(&[T]) -> &[T]) -> Option<&[T]> {
     run.chunk_by(|a, b| size(a) == size(b)).find_map(|chunk| {
         (0..chunk.len()).find_map(|start| {
             let fitting = fitting(chunk.get(start..)?);
@@ -199,5 +235,87 @@ mod tests {
         group.iter_mut().for_each(|standing| standing.segment.name.date = MIXED.to_owned());
         assert_eq!(planned(&group, group[2].sealed), None);
         assert_eq!(planned(&group, group[2].sealed.plus_micros(QUIET_MICROS)), Some((1, 3, 3)));
+    }
+
+    /// The cut `number`, with `rows` readings above those of the one before, that were taken on `days`.
+    fn waiting(number: CutNumber, rows: u64, days: &[Day]) -> Waiting {
+        let (first_seq, last_seq) = ((number - 1) * rows + 1, number * rows);
+        let instance = "00000000000000aa".parse().unwrap();
+        let (sealed, state) = (TODAY.start(), crate::model::CutState::Sealed);
+        let cut = Cut { instance, number, first_cut: number, first_seq, last_seq, readings: rows, records: 0, sealed, state };
+        Waiting { cut, dates: days.iter().map(Day::to_string).collect() }
+    }
+
+    /// Merges until nothing is left to do; how many rows were written.
+    fn run_cuts(cuts: &mut Vec<Waiting>) -> u64 {
+        let mut written = 0;
+        while let Some(sources) = next_cuts(cuts, |_| true).map(<[_]>::to_vec) {
+            let (first, last) = (sources.first().unwrap(), sources.last().unwrap());
+            let readings = sources.iter().map(|source| source.cut.readings).sum();
+            let dates: std::collections::BTreeSet<_> = sources.iter().flat_map(|source| source.dates.clone()).collect();
+            assert!(readings <= MAX_ROWS && dates.len() <= MAX_DATES);
+            let cut = Cut { first_cut: first.cut.first_cut, first_seq: first.cut.first_seq, readings, ..last.cut.clone() };
+            let place = cuts.iter().position(|waiting| waiting.cut.number == first.cut.number).unwrap();
+            cuts.splice(place..place + sources.len(), [Waiting { cut, dates: dates.into_iter().collect() }]);
+            written += readings;
+        }
+        written
+    }
+
+    /// Files of a year of cuts of `seconds`, with `rate` readings a second, and how often each row was written again.
+    fn year(seconds: u64, rate: u64) -> (usize, f64) {
+        let (mut cuts, mut written, per_cut) = (Vec::new(), 0, seconds * rate);
+        let day_of = |number: u64| Day((number * seconds / 86_400) as i64);
+        let all = 365 * 86_400 / seconds;
+        for number in 1..=all {
+            let (begin, end) = (day_of(number - 1), day_of(number));
+            let days = if begin == end { &[begin][..] } else { &[begin, end] };
+            cuts.push(waiting(number, per_cut, days));
+            if number % FAN_IN as u64 == 0 {
+                written += run_cuts(&mut cuts);
+            }
+        }
+        (cuts.iter().map(|waiting| waiting.dates.len()).sum(), written as f64 / (all * per_cut) as f64)
+    }
+
+    #[test]
+    fn a_year_that_nobody_ships_becomes_some_hundreds_of_files_and_each_row_is_written_a_few_times() {
+        for (seconds, rate) in [(3600, 1), (3600, 10), (300, 1), (300, 10)] {
+            let (files, times) = year(seconds, rate);
+            assert!(files < 900 && times < 3.0, "cuts of {seconds} s, {rate} a second: {files} files, rows written {times} times");
+        }
+    }
+
+    #[test]
+    fn only_neighbours_become_one_cut() {
+        let mut cuts: Vec<_> = (1..=20).map(|number| waiting(number, 10, &[TODAY])).collect();
+        let span = |cuts: &[Waiting]| Some((cuts.first()?.cut.number, cuts.last()?.cut.number));
+        assert_eq!(next_cuts(&cuts, |_| true).and_then(span), Some((1, 18)));
+        assert_eq!(next_cuts(&cuts, |cut| cut != 2).and_then(span), Some((3, 20)));
+        assert_eq!(next_cuts(&cuts, |cut| cut != 3), None);
+        // One was dropped, tried or delivered; and of another seqs are missing.
+        cuts.remove(4);
+        assert_eq!(next_cuts(&cuts, |_| true), None);
+        let mut cuts: Vec<_> = (1..=20).map(|number| waiting(number, 10, &[TODAY])).collect();
+        cuts[9].cut.first_seq += 1;
+        assert_eq!(next_cuts(&cuts, |_| true), None);
+        // What is large stays.
+        let large: Vec<_> = (1..=20).map(|number| waiting(number, LARGE_ROWS, &[TODAY])).collect();
+        assert_eq!(next_cuts(&large, |_| true), None);
+    }
+
+    #[test]
+    fn a_merged_cut_has_no_more_rows_and_days_than_it_may() {
+        let large: Vec<_> = (1..=9).map(|number| waiting(number, 240_000, &[TODAY])).collect();
+        assert_eq!(next_cuts(&large, |_| true).map(<[_]>::len), Some(4));
+        let of_days = |days: i64| -> Vec<_> {
+            (1..=18).map(|number| waiting(number, 10, &(0..days).map(|day| Day(number as i64 * days + day)).collect::<Vec<_>>())).collect()
+        };
+        assert_eq!(next_cuts(&of_days(1), |_| true).map(<[_]>::len), Some(18));
+        assert_eq!(next_cuts(&of_days(5), |_| true).map(<[_]>::len), Some(6));
+        assert_eq!(next_cuts(&of_days(12), |_| true), None, "fewer are not worth it");
+        // A clock that is always wrong gives every cut a day more, and the same one.
+        let wrong: Vec<_> = (1..=18).map(|number| waiting(number, 10, &[Day(0), TODAY])).collect();
+        assert_eq!(next_cuts(&wrong, |_| true).map(<[_]>::len), Some(18));
     }
 }

@@ -1,7 +1,8 @@
-//! The merger: keeps the number of files low by merging what is delivered, so that a quarter of a year stays quick to query.
+//! The merger: keeps the number of files low by merging what is delivered, and cuts that nobody ships, so that a year stays
+//! quick to query.
 //!
-//! Owns: when two files become one. Does not own: which (`merge_plan`), the steps (`merge`), how long anything is kept
-//! (retention).
+//! Owns: when two files become one (of cuts that wait: `merger_cuts`). Does not own: which (`merge_plan`), the steps (`merge`),
+//! how long anything is kept (retention).
 //! Invariants: one merge at a time, on a thread that yields to all others; the merged file is verified and durable before the
 //! ledger records it; its sources are removed only after that, and only when nobody reads them any more; nothing begins where
 //! the disk or the cap would not hold both.
@@ -28,9 +29,9 @@ use super::state::SealerState;
 use crate::clock::SharedClock;
 use crate::config;
 use crate::error::ErrorKind;
-use crate::ledger::{Group, Ledger, Standing};
+use crate::ledger::{Group, Ledger, LedgerError, Standing};
 use crate::memory;
-use crate::model::{Segment, SegmentName, ShipmentNumber};
+use crate::model::{CutNumber, Segment, SegmentName, ShipmentNumber};
 use crate::space::Claim;
 
 /// Between two looks, but after no less than a cut.
@@ -77,15 +78,29 @@ pub struct Merged {
     pub rows: u64,
     /// Bytes written.
     pub bytes: u64,
+    /// Cuts that are due wait for room, or for their verification after the start.
+    pub put_off: bool,
+}
+
+impl Merged {
+    pub(super) fn add(&mut self, made: &[Segment], sources: usize) {
+        let sum = |of: fn(&Segment) -> u64| made.iter().map(of).sum::<u64>();
+        self.merges += 1;
+        self.sources += sources as u64;
+        self.rows += sum(|segment| segment.rows);
+        self.bytes += sum(|segment| segment.bytes);
+    }
 }
 
 /// The worker. Cheap to clone, for a task that may be started again.
 #[derive(Clone)]
 pub struct Merger {
-    setup: Arc<MergerSetup>,
+    pub(super) setup: Arc<MergerSetup>,
     /// Sources that gave way, and since when.
     leaving: Arc<Mutex<Vec<(Instant, SegmentName)>>>,
     left_alone: Arc<Mutex<HashSet<SegmentName>>>,
+    /// The same of cuts of the current instance.
+    pub(super) cuts_left_alone: Arc<Mutex<HashSet<CutNumber>>>,
 }
 
 /// What became of a plan.
@@ -97,10 +112,20 @@ enum Outcome {
     Later,
 }
 
+/// What became of the record of a merge.
+pub(super) enum Recorded {
+    /// It is true now; so many files gave way.
+    Done(usize),
+    /// A source is not what it was.
+    Stale,
+    /// Not now.
+    Later,
+}
+
 impl Merger {
     /// A merger that has not looked yet.
     pub fn new(setup: MergerSetup) -> Self {
-        Self { setup: Arc::new(setup), leaving: Arc::default(), left_alone: Arc::default() }
+        Self { setup: Arc::new(setup), leaving: Arc::default(), left_alone: Arc::default(), cuts_left_alone: Arc::default() }
     }
 
     /// Merges until `stop`.
@@ -110,17 +135,22 @@ impl Merger {
     pub async fn run(self, stop: CancellationToken) -> Result<(), SegmentError> {
         let pause = LOOK_PAUSE.min(self.setup.segment.seal_interval.0);
         let mut looked: Option<(ShipmentNumber, Instant)> = None;
+        let mut looked_at_waiting: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(pause) => {}
             }
             self.remove_leaving().await?;
-            // Only what is delivered is merged, and a day that is over.
+            // Files are merged when they are delivered, and when their day is over.
             let shipment = self.setup.ledger.progress().borrow().last_shipment;
             if looked.is_none_or(|(last, at)| last != shipment || at.elapsed() >= MAX_PAUSE) {
                 self.merge_due(REST, &stop).await?;
                 looked = Some((shipment, Instant::now()));
+            }
+            if looked_at_waiting.is_none_or(|at| at.elapsed() >= MAX_PAUSE) {
+                let put_off = self.merge_waiting(REST, &stop).await?.put_off;
+                looked_at_waiting = Some(Instant::now()).filter(|_| !put_off);
             }
         }
     }
@@ -141,12 +171,7 @@ impl Merger {
                 let begun = Instant::now();
                 match self.merge(sources, stop).await? {
                     Outcome::Merged(segment, sources) => {
-                        merged = Merged {
-                            merges: merged.merges + 1,
-                            sources: merged.sources + sources as u64,
-                            rows: merged.rows + segment.rows,
-                            bytes: merged.bytes + segment.bytes,
-                        };
+                        merged.add(std::slice::from_ref(&segment), sources);
                         replace(&mut standing, segment);
                     }
                     Outcome::Changed => standing = self.standing(group.clone()).await?,
@@ -205,8 +230,13 @@ impl Merger {
         let made = quietly(move || merge::merge(&dir, &sources, &stop).map(|(segment, held)| (segment, held.len()))).await;
         match made {
             Ok((segment, held)) => {
-                let held = names.into_iter().take(held).collect();
-                self.record(segment, held).await
+                let held: Vec<_> = names.into_iter().take(held).collect();
+                let call = self.setup.ledger.finish_merge(segment.clone(), held.clone());
+                Ok(match self.record(std::slice::from_ref(&segment), held, call).await? {
+                    Recorded::Done(files) => Outcome::Merged(segment, files),
+                    Recorded::Stale => Outcome::Changed,
+                    Recorded::Later => Outcome::Later,
+                })
             }
             Err(Refused::Damaged(name, why)) => {
                 condemn(&self.setup.ledger, &self.setup.dir, &self.setup.state, name, why).await?;
@@ -216,6 +246,7 @@ impl Merger {
                 self.left_alone().insert(name);
                 Ok(Outcome::Changed)
             }
+            Err(Refused::TooLongCut) => Ok(Outcome::Changed),
             Err(Refused::Failed(error)) => match error.kind() {
                 ErrorKind::Corrupt => {
                     tracing::error!(%error, files = names.len(), "segments can't be merged and stay as they are");
@@ -231,29 +262,36 @@ impl Merger {
         }
     }
 
-    /// Tells the ledger of the merged file, whose sources leave.
-    async fn record(&self, segment: Segment, sources: Vec<SegmentName>) -> Result<Outcome, SegmentError> {
-        self.setup.dir.verified().insert(segment.name.clone());
-        if let Err(error) = self.setup.ledger.finish_merge(segment.clone(), sources.clone()).await {
+    /// Tells the ledger of the files `made`, by `call`; their sources leave.
+    pub(super) async fn record(
+        &self,
+        made: &[Segment],
+        sources: Vec<SegmentName>,
+        call: impl Future<Output = Result<(), LedgerError>>,
+    ) -> Result<Recorded, SegmentError> {
+        made.iter().for_each(|segment| self.setup.dir.verified().insert(segment.name.clone()));
+        if let Err(error) = call.await {
             // After the other kinds nobody knows whether it was recorded: the next start finds out.
             if matches!(error.kind(), ErrorKind::Full | ErrorKind::Transient | ErrorKind::Invalid) {
-                seal::discard(&self.setup.dir, std::slice::from_ref(&segment));
+                seal::discard(&self.setup.dir, made);
             }
             return match error.kind() {
-                // Retention or the scrubber took a source away meanwhile.
-                ErrorKind::Invalid => Ok(Outcome::Changed),
-                ErrorKind::Full | ErrorKind::Transient => Ok(Outcome::Later),
+                // Retention, the uploader or the scrubber took a source away meanwhile.
+                ErrorKind::Invalid => Ok(Recorded::Stale),
+                ErrorKind::Full | ErrorKind::Transient => Ok(Recorded::Later),
                 _ => Err(error.into()),
             };
         }
         let (files, now) = (sources.len(), Instant::now());
-        tracing::info!(segment = %segment.name, files, rows = segment.rows, bytes = segment.bytes, "merged");
+        for segment in made {
+            tracing::info!(segment = %segment.name, files, rows = segment.rows, bytes = segment.bytes, "merged");
+        }
         self.leaving().extend(sources.into_iter().map(|name| (now, name)));
-        Ok(Outcome::Merged(segment, files))
+        Ok(Recorded::Done(files))
     }
 
     /// Room for a file of `bytes` beside what is there, if it fits. Blocking.
-    fn claim_room_for(&self, bytes: u64) -> Option<Claim> {
+    pub(super) fn claim_room_for(&self, bytes: u64) -> Option<Claim> {
         let MergerSetup { data_dir, retention, dir, .. } = &*self.setup;
         let min_free = retention.borrow().min_free.0;
         // A disk that can't be asked sets no limit.
@@ -283,7 +321,7 @@ fn replace(group: &mut Vec<Standing>, merged: Segment) {
 }
 
 /// Runs `work` on a thread that yields to all others, and gives freed memory back after it.
-async fn quietly<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refused> + Send + 'static) -> Result<T, Refused> {
+pub(super) async fn quietly<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refused> + Send + 'static) -> Result<T, Refused> {
     let (reply, answer) = oneshot::channel();
     let spawned = thread::Builder::new().name("merger".to_owned()).spawn(move || {
         // Of this thread alone; without it the merge is felt more, and that is all.

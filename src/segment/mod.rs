@@ -11,8 +11,8 @@
 //!
 //! The way of a cut: `policy` says when, `gather` reads the journal, `order` sorts and splits by day, `writer` and
 //! `encoding` make the files, `verify` reads them back, `seal` takes them through their steps, `sealer` is the worker.
-//! The way of a merge, when they are delivered: `merge_plan` says which, `merge_rows` puts their rows in order, `merge` takes
-//! them through the same steps, `merger` is the worker.
+//! The way of a merge, of files that are delivered or of cuts that wait: `merge_plan` says which, `merge_rows` puts their rows
+//! in order, `merge` takes them through the same steps, `merger` is the worker, and `merger_cuts` its part for cuts.
 
 mod directory;
 mod encoding;
@@ -25,6 +25,7 @@ mod merge;
 mod merge_plan;
 mod merge_rows;
 mod merger;
+mod merger_cuts;
 mod order;
 mod policy;
 mod read;

@@ -9,7 +9,7 @@
 //! | an unknown file with other rows | the ledger is older than the file: adopted, and a new instance begins |
 //! | an unknown file that does not verify | quarantined |
 //! | an unknown merged file whose sources are here | removed: the crash came before the merging transaction |
-//! | the same, where sources are missing | the ledger is older than the merge: adopted as delivered, and what it holds goes |
+//! | the same, where sources are missing | the ledger is older than the merge: adopted, and what it holds goes |
 //! | a segment without its file | a loss |
 //!
 //! A new instance that is due (the ledger lost commits, or is on another host) begins when all of this is done, since it
@@ -64,7 +64,8 @@ pub async fn recover(ledger: &Ledger, dir: &SegmentDir, state: &SealerState) -> 
         condemn(ledger, dir, state, name, "its file is missing".to_owned()).await?;
         recovered.damaged += 1;
     }
-    adopt(ledger, dir, findings.adopt, findings.superseded, &mut recovered).await?;
+    let Adoption { of_cuts, delivered, superseded } = findings.adoption;
+    adopt(ledger, dir, (of_cuts, delivered), superseded, &mut recovered).await?;
     fail::fail_point!("recover.before_begin");
     ledger.begin_if_due().await?;
     if recovered != Recovered::default() {
@@ -76,14 +77,15 @@ pub async fn recover(ledger: &Ledger, dir: &SegmentDir, state: &SealerState) -> 
 async fn adopt(
     ledger: &Ledger,
     dir: &SegmentDir,
-    files: Vec<Segment>,
+    (of_cuts, delivered): (Vec<Segment>, Vec<Segment>),
     superseded: Vec<SegmentName>,
     recovered: &mut Recovered,
 ) -> Result<(), SegmentError> {
+    let files: Vec<_> = of_cuts.iter().chain(&delivered).map(|file| file.name.clone()).collect();
     if files.is_empty() {
         return Ok(());
     }
-    match ledger.adopt(files.clone()).await {
+    match ledger.adopt(of_cuts, delivered).await {
         Ok(identity) => {
             recovered.adopted = files.len() as u64;
             tracing::warn!(files = recovered.adopted, instance = %identity.instance, "adopted segments that the ledger did not know");
@@ -94,7 +96,7 @@ async fn adopt(
         Err(error) if error.kind() == ErrorKind::Invalid => {
             let place = dir.clone();
             recovered.quarantined += files.len() as u64;
-            blocking(move || files.iter().try_for_each(|file| set_aside(&place, &file.name, &error.to_string()))).await
+            blocking(move || files.iter().try_for_each(|name| set_aside(&place, name, &error.to_string()))).await
         }
         Err(error) => Err(error.into()),
     }
@@ -104,10 +106,19 @@ async fn adopt(
 struct Findings {
     recovered: Recovered,
     missing: Vec<SegmentName>,
-    /// Files that an adopted one holds.
-    superseded: Vec<SegmentName>,
-    adopt: Vec<Segment>,
+    adoption: Adoption,
     held: Vec<Segment>,
+}
+
+/// Files that the ledger is to know.
+#[derive(Default)]
+struct Adoption {
+    /// Files of cuts, also of merged ones.
+    of_cuts: Vec<Segment>,
+    /// Merged after their delivery.
+    delivered: Vec<Segment>,
+    /// What the others hold.
+    superseded: Vec<SegmentName>,
 }
 
 /// What is to become of a file that is not among the ledger's segments.
@@ -144,7 +155,7 @@ fn clean(ledger: &Ledger, dir: &SegmentDir, behind: bool) -> Result<Findings, Se
         }
     }
     let present = found.iter().filter_map(|name| name.parse().ok()).collect();
-    settle_merged(present, &mut findings);
+    settle_merged(&reader, dir, present, &mut findings)?;
     settle_held(dir, behind, &mut findings)?;
     Ok(findings)
 }
@@ -160,7 +171,10 @@ fn settle(verdict: Verdict, dir: &SegmentDir, name: &SegmentName, findings: &mut
             findings.recovered.removed += 1;
         }
         Verdict::Held(segment) => findings.held.push(segment),
-        Verdict::Adopt(segment) => findings.adopt.push(segment),
+        Verdict::Adopt(segment) if origin(dir, &segment)?.is_some_and(|origin| origin.delivered) => {
+            findings.adoption.delivered.push(segment)
+        }
+        Verdict::Adopt(segment) => findings.adoption.of_cuts.push(segment),
         Verdict::Quarantine(why) => {
             set_aside(dir, name, &why)?;
             findings.recovered.quarantined += 1;
@@ -170,36 +184,77 @@ fn settle(verdict: Verdict, dir: &SegmentDir, name: &SegmentName, findings: &mut
 }
 
 /// What adopted merged files hold is neither missing nor counted again; `present` is all that is in the folder.
-fn settle_merged(mut present: Vec<SegmentName>, findings: &mut Findings) {
-    let (mut merged, others): (Vec<_>, Vec<_>) = std::mem::take(&mut findings.adopt).into_iter().partition(|file| file.name.is_merged());
-    findings.adopt = others;
+fn settle_merged(reader: &Reader, dir: &SegmentDir, mut present: Vec<SegmentName>, findings: &mut Findings) -> Result<(), SegmentError> {
+    let mut delivered = std::mem::take(&mut findings.adoption.delivered);
     // The largest first: what it holds may be merged itself.
-    merged.sort_by_key(|file| std::cmp::Reverse(file.rows));
-    for file in merged {
-        if !present.contains(&file.name) {
+    delivered.sort_by_key(|file| std::cmp::Reverse(file.rows));
+    for file in delivered {
+        if present.contains(&file.name) {
+            supersede(&file.name, &mut present, findings);
+            findings.adoption.delivered.push(file);
+        }
+    }
+    // The smallest first: whether it is adopted says whether the larger one's sources are here.
+    for mut files in merged_cuts(findings) {
+        files.retain(|file| present.contains(&file.name));
+        if is_unfinished(reader, &files, findings)? {
+            for file in &files {
+                dir.remove(&file.name)?;
+                findings.recovered.removed += 1;
+            }
+            present.retain(|name| files.iter().all(|file| file.name != *name));
             continue;
         }
-        findings.missing.retain(|name| !file.name.holds(name));
-        for files in [&mut findings.adopt, &mut findings.held] {
-            files.retain(|held| !file.name.holds(&held.name));
-        }
-        findings.superseded.extend(present.extract_if(.., |name| file.name.holds(name)));
-        findings.adopt.push(file);
+        files.iter().for_each(|file| supersede(&file.name, &mut present, findings));
+        findings.adoption.of_cuts.extend(files);
     }
+    Ok(())
+}
+
+/// What the file `merged` holds goes when that is adopted.
+fn supersede(merged: &SegmentName, present: &mut Vec<SegmentName>, findings: &mut Findings) {
+    findings.missing.retain(|name| !merged.holds(name));
+    for files in [&mut findings.adoption.of_cuts, &mut findings.held] {
+        files.retain(|held| !merged.holds(&held.name));
+    }
+    findings.adoption.superseded.extend(present.extract_if(.., |name| merged.holds(name)));
+}
+
+/// Takes the files of merged cuts out of those to adopt: by cut, the one that spans the fewest first.
+fn merged_cuts(findings: &mut Findings) -> Vec<Vec<Segment>> {
+    let mut cuts: BTreeMap<_, Vec<Segment>> = BTreeMap::new();
+    for file in findings.adoption.of_cuts.extract_if(.., |file| file.name.is_merged()) {
+        let SegmentName { instance, first_cut, cut, .. } = &file.name;
+        cuts.entry((cut - first_cut, instance.clone(), *cut)).or_default().push(file);
+    }
+    cuts.into_values().collect()
+}
+
+/// Whether all that these files of a merged cut were merged from is here: then there may be fewer of them than there should,
+/// since a crash may have come between two of them.
+fn is_unfinished(reader: &Reader, files: &[Segment], findings: &Findings) -> Result<bool, SegmentError> {
+    for Segment { name, rows, .. } in files {
+        let unknown = findings.adoption.of_cuts.iter().chain(&findings.held).filter(|file| name.holds(&file.name));
+        let unknown: u64 = unknown.map(|file| file.rows).sum();
+        if findings.missing.iter().any(|missing| name.holds(missing)) || reader.rows_within(name)? + unknown != *rows {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Files whose rows the ledger still has are removed, but for complete cuts where it is behind.
 fn settle_held(dir: &SegmentDir, behind: bool, findings: &mut Findings) -> Result<(), SegmentError> {
     let held = std::mem::take(&mut findings.held);
     let mut readings: BTreeMap<(InstanceId, CutNumber), u64> = BTreeMap::new();
-    for Segment { name, rows, .. } in held.iter().chain(&findings.adopt).filter(|file| file.name.kind == FileKind::Readings) {
+    for Segment { name, rows, .. } in held.iter().chain(&findings.adoption.of_cuts).filter(|file| file.name.kind == FileKind::Readings) {
         *readings.entry((name.instance.clone(), name.cut)).or_default() += rows;
     }
     for segment in held {
         let found = readings.get(&(segment.name.instance.clone(), segment.name.cut)).copied().unwrap_or_default();
         let of_cut = |origin: Origin| (origin.last_seq + 1).saturating_sub(origin.first_seq);
         if behind && origin(dir, &segment)?.map(of_cut) == Some(found) {
-            findings.adopt.push(segment);
+            findings.adoption.of_cuts.push(segment);
         } else {
             dir.remove(&segment.name)?;
             findings.recovered.removed += 1;

@@ -135,7 +135,7 @@ mod tests {
         let all = readings();
         let batch = columns::decode_journal(&columns::encode_journal(&all).unwrap(), 1).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
-        let origin = Origin { instance: InstanceId::random(), cut: 1, first_cut: 1, first_seq: 1, last_seq: ROWS as u64 };
+        let origin = Origin { instance: InstanceId::random(), cut: 1, first_cut: 1, first_seq: 1, last_seq: ROWS as u64, delivered: false };
         write_readings(file.as_file(), &batch, &origin).unwrap();
         let (first, last) = (all[0].time, all[all.len() - 1].time);
         let middle = Timestamp(first.0 + 20_000_000_000)..Timestamp(first.0 + 20_100_000_000);

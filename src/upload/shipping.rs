@@ -9,13 +9,13 @@
 //! delivered: unless an earlier ledger of ours took it (`reconcile`), the shipment is set aside with its instance, and a
 //! new instance begins if it was the current one. What becomes of a shipment that upstream refuses is in `refusal`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::UploadError;
-use super::key::LakeKey;
 use super::link::SetAside;
 use super::patience::{ANSWER_TIME, Parcel, PutEnd, within};
 use super::refusal::Doubt;
@@ -118,7 +118,7 @@ impl Inner {
             }
         }
         let (begun, before) = (Instant::now(), self.upstream.sent_bytes());
-        let segments = local_names(&manifest)?;
+        let segments = self.local_names(&manifest).await?;
         let _pin = self.dir.pin(&segments);
         // Where it could give way to the newest readings.
         let may_leave = self.settings.order == Order::NewestFirst && doubt.is_none();
@@ -219,6 +219,15 @@ impl Inner {
         }
     }
 
+    /// The local names of a shipment's files, in the manifest's order.
+    async fn local_names(&self, manifest: &Manifest) -> Result<Vec<SegmentName>, UploadError> {
+        let (instance, cut) = (manifest.instance.clone(), manifest.cut);
+        let here = self.read(move |reader| cut.map_or(Ok(Vec::new()), |cut| reader.cut_segments(&instance, cut))).await?;
+        let mut names: HashMap<_, _> = here.into_iter().map(|segment| (segment.name.lake_key(&manifest.gateway), segment.name)).collect();
+        let unknown = |file: &ManifestFile| UploadError::Shipment(manifest.shipment, format!("\"{}\" is no file of its cut", file.key));
+        manifest.files.iter().map(|file| names.remove(&file.key).ok_or_else(|| unknown(file))).collect()
+    }
+
     /// The name of `shipment` is taken upstream: the ledger is behind the world, or has a twin.
     async fn set_aside(&self, shipment: &Shipment, key: &str, found: Digest) -> Result<(), UploadError> {
         let Shipment { instance, number, .. } = shipment;
@@ -238,15 +247,6 @@ impl Inner {
         self.link.set_aside(all.into_iter().map(|(instance, reason)| SetAside { instance, reason }).collect());
         Ok(())
     }
-}
-
-/// The local names of a shipment's files, in the manifest's order.
-fn local_names(manifest: &Manifest) -> Result<Vec<SegmentName>, UploadError> {
-    let name = |file: &ManifestFile| match LakeKey::parse(&file.key) {
-        Some(LakeKey::File { name, .. }) => Ok(name),
-        _ => Err(UploadError::Shipment(manifest.shipment, format!("\"{}\" is no name of a segment", file.key))),
-    };
-    manifest.files.iter().map(name).collect()
 }
 
 /// What the ledger has to ship: the open shipment, else the next cut with its instance's losses, else losses alone, else

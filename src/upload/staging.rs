@@ -55,6 +55,7 @@ pub fn stage(load: Load, gateway: &str, now: Timestamp) -> Result<Shipment, serd
         instance,
         number: manifest.shipment,
         cut: manifest.cut,
+        first_cut: cut.as_ref().map(|cut| cut.first_cut),
         losses: manifest.losses.iter().map(|loss| loss.id).collect(),
         manifest: serde_json::to_vec(&manifest)?,
     })
@@ -86,7 +87,17 @@ mod tests {
     }
 
     fn cut(first_seq: u64, last_seq: u64) -> Cut {
-        Cut { instance: instance(), number: 7, first_seq, last_seq, readings: 0, records: 0, sealed: Timestamp(1), state: CutState::Sealed }
+        Cut {
+            instance: instance(),
+            number: 7,
+            first_cut: 7,
+            first_seq,
+            last_seq,
+            readings: 0,
+            records: 0,
+            sealed: Timestamp(1),
+            state: CutState::Sealed,
+        }
     }
 
     fn segment(kind: FileKind, day: i64, rows: u64) -> Segment {

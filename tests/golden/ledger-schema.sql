@@ -1,4 +1,4 @@
--- user_version 6
+-- user_version 7
 CREATE TABLE instances (
     id integer primary key,
     name text not null unique,
@@ -39,19 +39,6 @@ CREATE TABLE journal (
     sha256 blob not null,
     bytes blob not null
 ) strict;
-CREATE TABLE cuts (
-    id integer primary key,
-    instance text not null references instances (name),
-    number integer not null,
-    first_seq integer not null,
-    last_seq integer not null,
-    readings integer not null,
-    records integer not null,
-    sealed integer not null,
-    state text not null check (state in ('sealed', 'delivered', 'dropped')),
-    unique (instance, number)
-) strict;
-CREATE INDEX cuts_sealed on cuts (state) where state = 'sealed';
 CREATE TABLE shipments (
     id integer primary key,
     instance text not null references instances (name),
@@ -145,3 +132,18 @@ CREATE TABLE imports (
     file blob not null unique,
     rows integer not null
 ) strict;
+CREATE TABLE "cuts" (
+    id integer primary key,
+    instance text not null references instances (name),
+    number integer not null,
+    first_cut integer not null,
+    first_seq integer not null,
+    last_seq integer not null,
+    readings integer not null,
+    records integer not null,
+    sealed integer not null,
+    state text not null check (state in ('sealed', 'delivered', 'dropped', 'merged')),
+    tried integer not null,
+    unique (instance, number)
+) strict;
+CREATE INDEX cuts_sealed on cuts (state) where state = 'sealed';

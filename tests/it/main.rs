@@ -26,5 +26,6 @@ mod story;
 mod support;
 mod tidy;
 mod tls;
+mod unshipped;
 mod upgrade;
 mod watching;

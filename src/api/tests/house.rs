@@ -127,7 +127,8 @@ impl House {
     /// Ships cut 1 as shipment `number`, as far as the ledger is concerned.
     pub async fn deliver(&self, number: u64) {
         let instance = self.ledger.identity().instance;
-        let shipment = Shipment { instance: instance.clone(), number, cut: Some(1), manifest: b"{}".to_vec(), losses: Vec::new() };
+        let shipment =
+            Shipment { instance: instance.clone(), number, cut: Some(1), first_cut: Some(1), manifest: b"{}".to_vec(), losses: Vec::new() };
         self.ledger.begin_shipment(shipment).await.unwrap();
         self.ledger.finish_shipment(instance, number).await.unwrap();
     }

@@ -68,15 +68,15 @@ async fn an_older_ledger_adopts_newer_files_and_keeps_each_reading_once() {
     ledger.finish_seal(lost.clone()).await.unwrap();
     // The card went back to an older state, but the files of the cut are there.
     let ledger = open(older.path());
-    let identity = ledger.adopt(lost.segments.clone()).await.unwrap();
+    let identity = ledger.adopt(lost.segments.clone(), vec![]).await.unwrap();
     assert_eq!(identity.forked_from, Some(old.clone()));
     assert_eq!(books(&ledger), Books { kept: 9, ..Books::default() });
     let cut = reader(&ledger).next_cut(true).unwrap().unwrap();
     assert_eq!((cut.instance, cut.number, cut.first_seq, cut.last_seq, cut.readings), (old, 1, 1, 9, 9));
     let losses = reader(&ledger).untold_losses(&identity.instance).unwrap();
     assert_eq!(losses.iter().map(|loss| (loss.reason.as_str(), loss.readings)).collect::<Vec<_>>(), [("rebuilt", 0)]);
-    assert!(invalid(ledger.adopt(lost.segments).await).contains("UNIQUE"));
-    assert!(invalid(ledger.adopt(vec![]).await).contains("no segments"));
+    assert!(invalid(ledger.adopt(lost.segments, vec![]).await).contains("UNIQUE"));
+    assert!(invalid(ledger.adopt(vec![], vec![]).await).contains("no segments"));
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn an_instance_that_began_by_adopting_is_new_enough_for_another_host() {
     let older = as_after_a_kill(folder.path());
     let lost = next_cut(&ledger, 4);
     let there = try_open(older.path(), "host-2").unwrap();
-    let adopted = there.adopt(lost.segments).await.unwrap();
+    let adopted = there.adopt(lost.segments, vec![]).await.unwrap();
     assert_eq!(adopted.forked_from, Some(ledger.identity().instance));
     assert_eq!(there.begin_if_due().await.unwrap(), adopted);
     there.close().await.unwrap();
@@ -101,7 +101,7 @@ async fn an_incomplete_cut_is_adopted_with_a_loss_and_the_journal_stays() {
     commit(&ledger, 4).await;
     let old = ledger.identity().instance;
     let found = vec![segment(FileKind::Readings, 1, &old, 1, (1, 6), 4), segment(FileKind::Records, 1, &old, 1, (1, 9), 9)];
-    let identity = ledger.adopt(found).await.unwrap();
+    let identity = ledger.adopt(found, vec![]).await.unwrap();
     assert_eq!(books(&ledger), Books { accepted: 4, hot: 4, kept: 8, ..Books::default() });
     let losses = reader(&ledger).untold_losses(&old).unwrap();
     assert_eq!((losses[0].first_seq, losses[0].last_seq, losses[0].readings), (1, 6, 2));
@@ -114,7 +114,7 @@ async fn a_new_ledger_adopts_without_beginning_again() {
     let (_folder, ledger) = new();
     let (foreign, before) = (InstanceId::random(), ledger.identity().instance);
     let found = vec![segment(FileKind::Readings, 2, &foreign, 8, (70, 79), 10), segment(FileKind::Records, 2, &foreign, 9, (1, 2), 2)];
-    let identity = ledger.adopt(found).await.unwrap();
+    let identity = ledger.adopt(found, vec![]).await.unwrap();
     assert_eq!((&identity.instance, &identity.forked_from), (&before, &Some(foreign.clone())));
     assert_eq!(books(&ledger), Books { kept: 10, ..Books::default() });
     let cuts = reader(&ledger).cuts().unwrap();
@@ -127,7 +127,7 @@ async fn a_shipment_of_an_earlier_ledger_is_recognised_with_its_cut_and_what_was
     let (_folder, ledger) = new();
     let old: InstanceId = "0123456789abcdef".parse().unwrap();
     let found = [(1, (1, 6), 4), (2, (7, 9), 3)].map(|(cut, seqs, rows)| segment(FileKind::Readings, 1, &old, cut, seqs, rows));
-    ledger.adopt(found.to_vec()).await.unwrap();
+    ledger.adopt(found.to_vec(), vec![]).await.unwrap();
     let recognised = |number, cut| Recognised { instance: old.clone(), number, cut, sha256: Digest::of(&[number as u8]) };
     assert!(invalid(ledger.recognise_shipment(recognised(1, Some(1))).await).contains("not under way"));
     // Its number was to bring cut 2, and brought cut 1.

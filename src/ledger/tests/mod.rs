@@ -133,7 +133,7 @@ async fn seal(ledger: &Ledger) {
 
 fn shipment(instance: &InstanceId, number: ShipmentNumber, cut: Option<CutNumber>) -> Shipment {
     let manifest = format!("{instance} {number} {cut:?}").into_bytes();
-    Shipment { instance: instance.clone(), number, cut, manifest, losses: vec![] }
+    Shipment { instance: instance.clone(), number, cut, first_cut: cut, manifest, losses: vec![] }
 }
 
 async fn deliver(ledger: &Ledger, number: ShipmentNumber, cut: CutNumber) {

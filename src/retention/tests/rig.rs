@@ -119,7 +119,7 @@ impl Rig {
     fn shipment(&mut self, cut: CutNumber) -> Shipment {
         self.shipments += 1;
         let instance = self.ledger.identity().instance;
-        Shipment { instance, number: self.shipments, cut: Some(cut), manifest: b"{}".to_vec(), losses: Vec::new() }
+        Shipment { instance, number: self.shipments, cut: Some(cut), first_cut: Some(cut), manifest: b"{}".to_vec(), losses: Vec::new() }
     }
 
     pub async fn begin_shipment(&mut self, cut: CutNumber) -> Shipment {

@@ -12,9 +12,9 @@ use crate::segment::merge::merge;
 use crate::segment::{Merged, Merger, MergerSetup, Recovered};
 use crate::space::Allowance;
 
-const CUTS: u64 = 18;
+pub(super) const CUTS: u64 = 18;
 
-fn merger(rig: &Rig) -> Merger {
+pub(super) fn merger(rig: &Rig) -> Merger {
     merger_within(rig, watch::channel(Retention { min_free: ByteSize(0), ..Retention::default() }).1)
 }
 
@@ -36,18 +36,24 @@ async fn merge_due(rig: &Rig) -> Merged {
 }
 
 /// Ships all that is sealed, as far as the ledger is concerned.
-async fn deliver_all(rig: &Rig) {
+pub(super) async fn deliver_all(rig: &Rig) {
     while let Some(cut) = rig.reader().next_cut(false).unwrap() {
         let number = rig.reader().last_shipment(&cut.instance).unwrap().map_or(0, |(number, _)| number) + 1;
-        let shipment =
-            Shipment { instance: cut.instance.clone(), number, cut: Some(cut.number), manifest: b"{}".to_vec(), losses: Vec::new() };
+        let shipment = Shipment {
+            instance: cut.instance.clone(),
+            number,
+            cut: Some(cut.number),
+            first_cut: Some(cut.first_cut),
+            manifest: b"{}".to_vec(),
+            losses: Vec::new(),
+        };
         rig.ledger.begin_shipment(shipment).await.unwrap();
         rig.ledger.finish_shipment(cut.instance, number).await.unwrap();
     }
 }
 
 /// `count` cuts of one day, of 20 readings each, and what they hold.
-async fn cuts(rig: &Rig, count: u64) {
+pub(super) async fn cuts(rig: &Rig, count: u64) {
     for cut in 0..count as i64 {
         rig.commit(some(20, DAY + cut * 20_000_000)).await;
         rig.flush().await;
@@ -63,25 +69,25 @@ async fn due() -> Rig {
 }
 
 /// Every reading of `count` cuts is there once, and the folder holds what the ledger says.
-fn has_each_once(rig: &Rig, count: u64) {
+pub(super) fn has_each_once(rig: &Rig, count: u64) {
     rig.audit();
     let seqs: Vec<_> = rig.sealed().into_iter().map(|(seq, _)| seq).collect();
     assert_eq!(seqs, (1..=count * 20).collect::<Vec<_>>());
     assert_eq!(rig.books().kept, count * 20);
 }
 
-fn files(rig: &Rig) -> Vec<SegmentName> {
+pub(super) fn files(rig: &Rig) -> Vec<SegmentName> {
     rig.dir.list().unwrap().segments
 }
 
-fn names(rig: &Rig) -> Vec<SegmentName> {
+pub(super) fn names(rig: &Rig) -> Vec<SegmentName> {
     let mut names: Vec<_> = rig.segments().into_iter().map(|segment| segment.name).collect();
     names.sort();
     names
 }
 
 /// Waits until the sources are removed.
-async fn until_removed(merger: &Merger) {
+pub(super) async fn until_removed(merger: &Merger) {
     while merger.remove_leaving().await.unwrap() > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -325,14 +331,14 @@ async fn a_crash_after_the_merging_transaction_removes_the_sources() {
 }
 
 /// Puts back a copy of the ledger that was made when it was closed.
-async fn with_the_ledger_of(rig: Rig, copy: &[u8]) -> Rig {
+pub(super) async fn with_the_ledger_of(rig: Rig, copy: &[u8]) -> Rig {
     let rig = rig.restart().await;
     rig.ledger.close().await.unwrap();
     fs::write(rig.data.path().join("forebay.db"), copy).unwrap();
     rig.restart().await
 }
 
-async fn copy_of_ledger(rig: Rig) -> (Rig, Vec<u8>) {
+pub(super) async fn copy_of_ledger(rig: Rig) -> (Rig, Vec<u8>) {
     rig.ledger.close().await.unwrap();
     let bytes = fs::read(rig.data.path().join("forebay.db")).unwrap();
     (rig.restart().await, bytes)

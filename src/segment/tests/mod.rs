@@ -3,6 +3,7 @@
 mod behind;
 mod folder;
 mod merging;
+mod merging_cuts;
 mod recovering;
 mod scrubbing;
 mod sealing;

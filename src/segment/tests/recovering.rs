@@ -143,7 +143,8 @@ async fn a_segment_whose_file_is_gone_is_a_loss() {
 /// Ships cut 1 as far as the ledger is concerned.
 async fn deliver(rig: &Rig) {
     let instance = rig.ledger.identity().instance;
-    let shipment = Shipment { instance: instance.clone(), number: 1, cut: Some(1), manifest: b"{}".to_vec(), losses: Vec::new() };
+    let shipment =
+        Shipment { instance: instance.clone(), number: 1, cut: Some(1), first_cut: Some(1), manifest: b"{}".to_vec(), losses: Vec::new() };
     rig.ledger.begin_shipment(shipment).await.unwrap();
     rig.ledger.finish_shipment(instance, 1).await.unwrap();
 }
@@ -168,7 +169,7 @@ async fn damage_in_a_cut_under_way_does_not_keep_the_daemon_from_starting() {
     let rig = hot().await;
     rig.flush().await;
     let instance = rig.ledger.identity().instance;
-    let shipment = Shipment { instance, number: 1, cut: Some(1), manifest: b"{}".to_vec(), losses: Vec::new() };
+    let shipment = Shipment { instance, number: 1, cut: Some(1), first_cut: Some(1), manifest: b"{}".to_vec(), losses: Vec::new() };
     rig.ledger.begin_shipment(shipment).await.unwrap();
     fs::remove_file(rig.dir.path(&rig.segments()[0].name)).unwrap();
     let rig = rig.restart().await;

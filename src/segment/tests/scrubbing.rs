@@ -60,7 +60,8 @@ async fn a_file_that_vanished_is_a_loss() {
 async fn damage_that_the_ledger_can_not_note_yet_is_told_later() {
     let rig = three_cuts().await;
     let instance = rig.ledger.identity().instance;
-    let shipment = Shipment { instance: instance.clone(), number: 1, cut: Some(2), manifest: b"{}".to_vec(), losses: Vec::new() };
+    let shipment =
+        Shipment { instance: instance.clone(), number: 1, cut: Some(2), first_cut: Some(2), manifest: b"{}".to_vec(), losses: Vec::new() };
     rig.ledger.begin_shipment(shipment).await.unwrap();
     flip(&rig.dir.path(&rig.segments()[1].name), 100);
     assert!(!scrubber(&rig).pass(FAST, |_| true).await.unwrap());

@@ -150,7 +150,7 @@ impl Gateway {
         let progress = self.ledger.progress().borrow().clone();
         let (first, last_seq) = (progress.mark + 1, progress.last_seq);
         let cut = progress.last_cut + 1;
-        let origin = Origin { instance: self.instance(), cut, first_cut: cut, first_seq: first, last_seq };
+        let origin = Origin { instance: self.instance(), cut, first_cut: cut, first_seq: first, last_seq, delivered: false };
         let segments: Vec<_> = [0, 1].into_iter().filter_map(|odd| self.write(&origin, &readings, odd)).collect();
         let cut = SealedCut {
             number: origin.cut,

@@ -3,6 +3,7 @@
 mod conformance;
 pub(super) mod fixture;
 mod memory;
+mod merging;
 mod modes;
 mod processes;
 mod reconcile;

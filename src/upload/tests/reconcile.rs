@@ -3,8 +3,12 @@
 use std::fs;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use super::fixture::{Gateway, until};
 use super::memory::{Fault, Memory};
+use super::merging::with_backlog;
+use crate::config::Order;
 use crate::model::{LossReason, Manifest, Segment};
 use crate::upload::{FileUpstream, Upstream, verify};
 
@@ -16,7 +20,7 @@ async fn rebuilt(before: &Gateway, found: Vec<Segment>) -> Gateway {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::copy(before.dir.path(&segment.name), path).unwrap();
     }
-    gateway.ledger.adopt(found).await.unwrap();
+    gateway.ledger.adopt(found, vec![]).await.unwrap();
     gateway
 }
 
@@ -42,6 +46,24 @@ async fn cuts_that_are_in_the_lake_already_are_recorded_and_nothing_is_sent_agai
     // What is new tells of the rebuilding, in the new instance.
     assert_eq!(upstream.puts()[puts..], [gateway.manifest_key(1)]);
     assert!(objects.iter().all(|(key, bytes)| upstream.objects()[key] == bytes));
+}
+
+#[tokio::test]
+async fn a_merged_cut_that_is_in_the_lake_already_is_recorded_too() {
+    let (before, merger) = with_backlog(Order::NewestFirst).await;
+    assert!(merger.merge_waiting(0, &CancellationToken::new()).await.unwrap().merges > 0);
+    let found = before.read(|reader| reader.segments());
+    let cuts = undelivered(&before);
+    let upstream = Arc::new(Memory::default());
+    before.drain(upstream.clone()).await;
+    let mut objects = upstream.objects();
+    let gateway = rebuilt(&before, found).await;
+    assert_eq!(undelivered(&gateway), cuts);
+    let link = gateway.drain(upstream.clone()).await;
+    assert_eq!((undelivered(&gateway), link.status().set_aside), (0, vec![]));
+    let new = gateway.manifest_key(1);
+    objects.insert(new.clone(), upstream.objects()[&new].clone());
+    assert_eq!(upstream.objects(), objects, "nothing but what tells of the rebuilding");
 }
 
 #[tokio::test]

@@ -183,7 +183,7 @@ async fn losses_without_a_cut_make_a_shipment() {
         fs::copy(before.dir.path(&segment.name), path).unwrap();
     }
     // The ledger was rebuilt: what it can't know is a loss of the current instance, which has no cut.
-    gateway.ledger.adopt(found).await.unwrap();
+    gateway.ledger.adopt(found, vec![]).await.unwrap();
     let upstream = Arc::new(Memory::default());
     gateway.drain(upstream.clone()).await;
     is_whole(&upstream.objects(), 2);
