@@ -4,7 +4,8 @@
 #   cross/build.sh amd64|arm64|armhf [plain|cross]
 #
 # plain (the default): on Debian 12 or newer with its own cross compilers. Another processor's Rust library comes from rustup,
-#   if the toolchain has it, else from Debian's rustc-web. cross: in the containers of https://github.com/cross-rs/cross.
+#   if the toolchain has it, else from Debian's rustc-web. cross: with https://github.com/cross-rs/cross and docker or podman, in
+#   a container of the same Debian and compilers (Containerfile); Rust's library is rustup's then.
 #
 # PROFILE=dist (the default; DuckDB is compiled at full optimisation: half an hour on two cores) or release.
 # CARGO_TARGET_DIR as for cargo. The package is put into $CARGO_TARGET_DIR/debian.
