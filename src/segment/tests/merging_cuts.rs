@@ -1,17 +1,17 @@
-//! From many cuts that nobody ships to few, with the same rows; and each reading is there once after every crash.
+//! From many cuts that nobody ships to few, with the same rows.
 
 use std::fs;
 
-use super::merging::{CUTS, copy_of_ledger, deliver_all, files, has_each_once, merger, until_removed, with_the_ledger_of};
+use super::merging::{CUTS, deliver_all, files, has_each_once, merger, until_removed};
 use super::*;
 use crate::ledger::LedgerError;
-use crate::model::{Cut, CutState, Digest, FileKind, SegmentName, Shipment};
+use crate::model::{Cut, CutState, FileKind, SegmentName, Shipment};
 use crate::segment::merge::{WithFiles, merge_cuts};
 use crate::segment::{Merged, Recovered};
 use crate::space::Allowance;
 
 /// `count` cuts of 20 readings each, over two days, a record in every fourth.
-async fn cuts(rig: &Rig, count: u64) {
+pub(super) async fn cuts(rig: &Rig, count: u64) {
     for cut in 0..count as i64 {
         if cut % 4 == 0 {
             rig.record(&format!("source {cut}"), "{}").await;
@@ -22,39 +22,39 @@ async fn cuts(rig: &Rig, count: u64) {
 }
 
 /// Enough for one merge, sealed two days ago.
-async fn due_of(count: u64) -> Rig {
+pub(super) async fn due_of(count: u64) -> Rig {
     let rig = Rig::new();
     cuts(&rig, count).await;
     rig.clock.set(DAY + 3 * MICROS_PER_DAY);
     rig
 }
 
-async fn due() -> Rig {
+pub(super) async fn due() -> Rig {
     due_of(CUTS).await
 }
 
-async fn merge_waiting(rig: &Rig) -> Merged {
+pub(super) async fn merge_waiting(rig: &Rig) -> Merged {
     merger(rig).merge_waiting(0, &CancellationToken::new()).await.unwrap()
 }
 
-fn sealed_cuts(rig: &Rig) -> Vec<Cut> {
+pub(super) fn sealed_cuts(rig: &Rig) -> Vec<Cut> {
     let mut cuts = rig.reader().cuts().unwrap();
     cuts.retain(|cut| cut.state == CutState::Sealed);
     cuts
 }
 
 /// The numbers of the first and the last cut of each that waits.
-fn spans(rig: &Rig) -> Vec<(u64, u64)> {
+pub(super) fn spans(rig: &Rig) -> Vec<(u64, u64)> {
     sealed_cuts(rig).iter().map(|cut| (cut.first_cut, cut.number)).collect()
 }
 
-fn with_files(rig: &Rig) -> Vec<WithFiles> {
+pub(super) fn with_files(rig: &Rig) -> Vec<WithFiles> {
     let files_of = |cut: &Cut| rig.reader().cut_segments(&cut.instance, cut.number).unwrap();
     sealed_cuts(rig).into_iter().map(|cut| (cut.clone(), files_of(&cut))).collect()
 }
 
 /// The files of the merged cut, with all steps done but the ledger's transaction, and the files they were merged from.
-fn merged_files(rig: &Rig) -> (Vec<Segment>, Vec<SegmentName>) {
+pub(super) fn merged_files(rig: &Rig) -> (Vec<Segment>, Vec<SegmentName>) {
     let cuts = with_files(rig);
     let (made, held) = merge_cuts(&rig.dir, &cuts, &CancellationToken::new()).unwrap();
     assert_eq!(held.len(), cuts.len());
@@ -62,7 +62,7 @@ fn merged_files(rig: &Rig) -> (Vec<Segment>, Vec<SegmentName>) {
 }
 
 /// Records the merge of all that waits.
-async fn record(rig: &Rig, made: &[Segment]) -> Result<(), LedgerError> {
+pub(super) async fn record(rig: &Rig, made: &[Segment]) -> Result<(), LedgerError> {
     let numbers = sealed_cuts(rig).iter().map(|cut| cut.number).collect();
     rig.ledger.merge_cuts(rig.ledger.identity().instance, numbers, made.to_vec()).await
 }
@@ -242,163 +242,4 @@ async fn long_texts_make_smaller_cuts() {
     assert_eq!(merge_waiting(&rig).await.merges, 1);
     assert_eq!(spans(&rig)[..2], [(1, 8), (9, 9)]);
     rig.audit();
-}
-
-#[tokio::test]
-async fn a_crash_before_the_transaction_removes_what_was_made() {
-    for made_of_three in 1..=3 {
-        let rig = due().await;
-        let (made, _) = merged_files(&rig);
-        for unmade in &made[made_of_three..] {
-            rig.dir.remove(&unmade.name).unwrap();
-        }
-        let rig = rig.restart().await;
-        assert_eq!(rig.recover().await, Recovered { removed: made_of_three as u64, ..Recovered::default() });
-        has_each_once(&rig, CUTS);
-        assert_eq!(spans(&rig).len() as u64, CUTS);
-        assert_eq!(rig.recover().await, Recovered::default());
-    }
-}
-
-#[tokio::test]
-async fn a_crash_after_the_transaction_removes_the_sources() {
-    let rig = due().await;
-    let (made, sources) = merged_files(&rig);
-    record(&rig, &made).await.unwrap();
-    rig.dir.remove(&sources[0]).unwrap();
-    let rig = rig.restart().await;
-    assert_eq!(rig.recover().await, Recovered { removed: sources.len() as u64 - 1, ..Recovered::default() });
-    assert_eq!(files(&rig).len(), made.len());
-    has_each_once(&rig, CUTS);
-    assert_eq!(rig.recover().await, Recovered::default());
-    // What is left of the sources in the ledger goes when nobody needs it.
-    let gone: Vec<_> = rig.reader().gone(100).unwrap().into_iter().map(|gone| (gone.instance, gone.number)).collect();
-    assert_eq!(gone.len() as u64, CUTS - 1);
-    rig.ledger.prune(gone, u64::MAX).await.unwrap();
-    has_each_once(&rig, CUTS);
-    deliver_all(&rig).await;
-    assert_eq!(rig.books().delivered, CUTS * 20);
-}
-
-/// A ledger from before the merge meets its files, and as many sources as are left; `known` of the cuts were sealed then.
-async fn behind(known: u64, left: usize, delivered: bool) {
-    let rig = Rig::new();
-    cuts(&rig, known).await;
-    let (rig, copy) = copy_of_ledger(rig).await;
-    for cut in known..CUTS {
-        rig.commit(some(20, DAY + MICROS_PER_DAY - 10_000_000 + cut as i64 * 1000)).await;
-        rig.flush().await;
-    }
-    rig.clock.set(DAY + 3 * MICROS_PER_DAY);
-    let old = rig.ledger.identity().instance;
-    let (made, sources) = merged_files(&rig);
-    record(&rig, &made).await.unwrap();
-    if delivered {
-        deliver_all(&rig).await;
-    }
-    for source in &sources[left..] {
-        rig.dir.remove(source).unwrap();
-    }
-    let rig = with_the_ledger_of(rig, &copy).await;
-    let expected = Recovered { adopted: made.len() as u64, removed: left as u64, ..Recovered::default() };
-    assert_eq!(rig.recover().await, expected, "{known} were known, {left} files are left");
-    assert_eq!(rig.ledger.identity().forked_from, Some(old.clone()), "it is behind the world");
-    assert_eq!(files(&rig).len(), made.len());
-    has_each_once(&rig, CUTS);
-    // It was perhaps not delivered, and is put again under the same names.
-    let [cut] = &sealed_cuts(&rig)[..] else { panic!("one cut") };
-    assert_eq!((&cut.instance, cut.first_cut, cut.number, cut.readings), (&old, 1, CUTS, CUTS * 20));
-    let digests = |files: &[Segment]| files.iter().map(|file| (file.name.lake_key("gw"), file.sha256)).collect::<Vec<(String, Digest)>>();
-    let mut put = digests(&made);
-    put.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    let mut again = digests(&rig.reader().cut_segments(&old, CUTS).unwrap());
-    again.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    assert_eq!(put, again);
-    let rig = rig.restart().await;
-    assert_eq!(rig.recover().await, Recovered::default());
-    assert_eq!(merge_waiting(&rig).await, Merged::default());
-    deliver_all(&rig).await;
-    assert_eq!(spans(&rig), []);
-    has_each_once(&rig, CUTS);
-}
-
-#[tokio::test]
-async fn a_ledger_older_than_the_merge_takes_the_merged_cut_for_its_sources() {
-    for (known, left) in [(CUTS, 0), (CUTS, 3), (5, 0), (5, 7), (0, 0)] {
-        behind(known, left, false).await;
-    }
-    behind(CUTS, 0, true).await;
-}
-
-#[tokio::test]
-async fn a_ledger_older_than_the_merge_takes_the_sources_where_all_are_left() {
-    for known in [CUTS, 5] {
-        let rig = Rig::new();
-        cuts(&rig, known).await;
-        let (rig, copy) = copy_of_ledger(rig).await;
-        for cut in known..CUTS {
-            rig.commit(some(20, DAY + MICROS_PER_DAY - 10_000_000 + cut as i64 * 1000)).await;
-            rig.flush().await;
-        }
-        let (made, _) = merged_files(&rig);
-        record(&rig, &made).await.unwrap();
-        let rig = with_the_ledger_of(rig, &copy).await;
-        rig.recover().await;
-        assert_eq!(spans(&rig).len() as u64, CUTS);
-        has_each_once(&rig, CUTS);
-        assert_eq!(rig.recover().await, Recovered::default());
-    }
-}
-
-async fn without_its_ledger(rig: Rig) -> Rig {
-    rig.ledger.close().await.unwrap();
-    for suffix in ["", "-wal", "-shm"] {
-        let _ = fs::remove_file(rig.data.path().join(format!("forebay.db{suffix}")));
-    }
-    let ledger = open(rig.data.path(), &rig.clock);
-    Rig { ledger, ..rig }
-}
-
-#[tokio::test]
-async fn a_lost_ledger_takes_each_reading_back_once() {
-    // All sources are left, and one or all files of the merged cut: perhaps a crash came between two of them.
-    for unmade in [2, 0] {
-        let rig = due().await;
-        let (made, sources) = merged_files(&rig);
-        for file in made.iter().take(unmade) {
-            rig.dir.remove(&file.name).unwrap();
-        }
-        let rig = without_its_ledger(rig).await;
-        let expected = Recovered { adopted: sources.len() as u64, removed: 3 - unmade as u64, ..Recovered::default() };
-        assert_eq!(rig.recover().await, expected);
-        assert_eq!(spans(&rig).len() as u64, CUTS);
-        has_each_once(&rig, CUTS);
-    }
-    // Some are gone: all of the merged cut was made.
-    let rig = due().await;
-    let (made, sources) = merged_files(&rig);
-    record(&rig, &made).await.unwrap();
-    rig.dir.remove(&sources[2]).unwrap();
-    cuts(&rig, 1).await;
-    let rig = without_its_ledger(rig).await;
-    rig.recover().await;
-    assert_eq!(spans(&rig), [(1, CUTS), (CUTS + 1, CUTS + 1)]);
-    has_each_once(&rig, CUTS + 1);
-    assert_eq!(rig.recover().await, Recovered::default());
-}
-
-#[tokio::test]
-async fn a_lost_ledger_takes_back_once_what_was_merged_twice() {
-    let rig = due_of(CUTS * 2).await;
-    assert_eq!(merge_waiting(&rig).await.merges, 2);
-    let before = with_files(&rig);
-    let (made, _) = merged_files(&rig);
-    record(&rig, &made).await.unwrap();
-    // One file of the first merge is gone, and all of what that was merged from is still there.
-    rig.dir.remove(&before[0].1[0].name).unwrap();
-    let rig = without_its_ledger(rig).await;
-    rig.recover().await;
-    assert_eq!(spans(&rig), [(1, CUTS * 2)]);
-    has_each_once(&rig, CUTS * 2);
-    assert_eq!(rig.recover().await, Recovered::default());
 }

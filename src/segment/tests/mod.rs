@@ -3,7 +3,9 @@
 mod behind;
 mod folder;
 mod merging;
+mod merging_crashes;
 mod merging_cuts;
+mod merging_cuts_crashes;
 mod recovering;
 mod scrubbing;
 mod sealing;

@@ -1,6 +1,7 @@
 //! The client against a scripted broker and against mosquitto, with the real ledger and a pump that does nothing but
 //! commit.
 
+mod connections;
 mod mosquitto;
 mod scripts;
 mod settings;

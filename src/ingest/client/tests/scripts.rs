@@ -2,21 +2,21 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rumqttc::mqttbytes::QoS;
-use rumqttc::mqttbytes::v4::{ConnAck, ConnectReturnCode, Packet, Publish, SubAck, SubscribeReasonCode};
+use rumqttc::mqttbytes::v4::{Packet, Publish};
 
 use super::*;
 use crate::ingest::client::scripted::{Peer, Script};
 
 /// Long enough that what should not come would have come.
-const A_WHILE: Duration = Duration::from_millis(300);
+pub(super) const A_WHILE: Duration = Duration::from_millis(300);
 
-async fn begin() -> (Script, Gateway) {
+pub(super) async fn begin() -> (Script, Gateway) {
     let script = Script::start().await;
     let gateway = Gateway::new(script.url());
     (script, gateway)
 }
 
-fn message(payload: &str) -> Given {
+pub(super) fn message(payload: &str) -> Given {
     Given::Message { topic: "t/s".to_owned(), payload: payload.to_owned(), retained: false }
 }
 
@@ -122,86 +122,6 @@ async fn a_lost_session_ends_its_marks_because_its_ids_begin_anew() {
 }
 
 #[tokio::test]
-async fn filters_are_sent_to_a_broker_that_does_not_have_them_and_to_no_other() {
-    let (script, mut gateway) = begin().await;
-    gateway.settings.topics = vec!["a/#".to_owned(), "b/+".to_owned()];
-    let client = gateway.start();
-    let mut peer = script.accept(true).await;
-    let asked = peer.subscribe().await;
-    let filters: Vec<_> = asked.filters.iter().map(|filter| (filter.path.as_str(), filter.qos)).collect();
-    assert_eq!(filters, [("a/#", QoS::AtLeastOnce), ("b/+", QoS::AtLeastOnce)], "the settings may have changed since the last run");
-    drop(peer);
-    let mut peer = script.subscriber(true).await;
-    peer.publish(1, false, "x").await;
-    peer.expect_ack(1).await;
-    drop(peer);
-    let mut peer = script.accept(true).await;
-    assert!(peer.is_silent_for(A_WHILE).await, "the broker would send every retained message again");
-    drop(peer);
-    script.subscriber(false).await;
-    client.stop().await;
-}
-
-#[tokio::test]
-async fn refused_filters_are_reported_and_asked_for_again() {
-    let (script, mut gateway) = begin().await;
-    gateway.settings.topics = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
-    let client = gateway.start();
-    let mut peer = script.accept(false).await;
-    let asked = peer.subscribe().await;
-    let codes = vec![SubscribeReasonCode::Success(QoS::AtLeastOnce), SubscribeReasonCode::Failure];
-    peer.send(Packet::SubAck(SubAck::new(asked.pkid, codes))).await;
-    eventually("the refusal in status", || client.state.status().refused_filters == ["b", "c"]).await;
-    drop(peer);
-    let _peer = script.subscriber(true).await;
-    eventually("the end of the refusal", || client.state.status().refused_filters.is_empty()).await;
-    client.stop().await;
-}
-
-#[tokio::test]
-async fn a_refused_connection_is_tried_again_and_its_reason_shown() {
-    let (script, gateway) = begin().await;
-    let client = gateway.start();
-    for _ in 0..3 {
-        let (mut peer, connect) = script.connection().await;
-        assert_eq!((connect.client_id.as_str(), connect.clean_session, connect.keep_alive), ("forebay-gw", false, 60));
-        peer.send(Packet::ConnAck(ConnAck::new(ConnectReturnCode::NotAuthorized, false))).await;
-    }
-    eventually("the reason", || client.state.status().last_error.is_some_and(|error| error.contains("not authorised"))).await;
-    assert!(!client.state.status().connected);
-    let _peer = script.subscriber(false).await;
-    eventually("the connection", || client.state.status().connected).await;
-    client.stop().await;
-}
-
-#[tokio::test]
-async fn a_broker_that_dies_stammers_or_says_nonsense_is_tried_again() {
-    let (script, gateway) = begin().await;
-    let client = gateway.start();
-    drop(script.connection().await);
-    let (mut peer, _) = script.connection().await;
-    peer.send(Packet::PingResp).await;
-    let (mut peer, _) = script.connection().await;
-    peer.send_bytes(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nServer: not a broker at all, really not\r\n\r\n").await;
-    let mut peer = script.subscriber(false).await;
-    peer.send_bytes(&[0x32, 100, 0, 3, b't']).await;
-    drop(peer);
-    let mut peer = script.subscriber(false).await;
-    peer.send(Packet::PingReq).await;
-    peer.expect_end().await;
-    let mut peer = script.subscriber(false).await;
-    let mut unasked = Publish::new("t/s", QoS::ExactlyOnce, "x");
-    unasked.pkid = 1;
-    peer.send(Packet::Publish(unasked)).await;
-    peer.expect_end().await;
-    let mut peer = script.subscriber(false).await;
-    peer.publish(1, false, "at last").await;
-    peer.expect_ack(1).await;
-    assert_eq!(client.pump.given(), [message("at last")]);
-    client.stop().await;
-}
-
-#[tokio::test]
 async fn a_message_that_can_never_be_taken_is_rejected_acknowledged_and_costs_no_connection() {
     let (script, mut gateway) = begin().await;
     gateway.max_message_bytes = 10_000;
@@ -249,7 +169,7 @@ async fn what_could_not_be_stored_is_not_acknowledged_and_taken_when_it_comes_ag
 }
 
 /// Answers pings until `count` are answered; other packets are not expected.
-async fn answer_pings(peer: &mut Peer, count: usize) {
+pub(super) async fn answer_pings(peer: &mut Peer, count: usize) {
     for _ in 0..count {
         assert_eq!(peer.next().await, Packet::PingReq);
         peer.send_pingresp().await;
@@ -277,19 +197,6 @@ async fn a_pingresp_frees_the_ids_so_that_the_same_words_are_a_new_message_again
     peer.expect_ack(1).await;
     peer.expect_ack(2).await;
     assert_eq!(client.pump.given(), [message("21.5"), Given::Duplicate]);
-    client.stop().await;
-}
-
-#[tokio::test]
-async fn a_broker_that_falls_silent_is_left_and_found_again() {
-    let (script, mut gateway) = begin().await;
-    gateway.ping_interval = Duration::from_millis(100);
-    let client = gateway.start();
-    let mut peer = script.subscriber(false).await;
-    peer.expect_end().await;
-    eventually("the reason", || client.state.status().last_error.is_some_and(|error| error.contains("does not answer"))).await;
-    let mut peer = script.subscriber(false).await;
-    answer_pings(&mut peer, 3).await;
     client.stop().await;
 }
 
@@ -402,14 +309,4 @@ async fn a_client_whose_pump_is_gone_ends() {
     peer.publish(1, false, "x").await;
     task.await.unwrap().unwrap();
     assert!(script.is_silent_for(A_WHILE).await);
-}
-
-#[tokio::test]
-async fn nobody_there_is_tried_again_quietly_until_told_to_stop() {
-    let gateway = Gateway::new("mqtt://127.0.0.1:9".to_owned());
-    let client = gateway.start();
-    eventually("the reason", || client.state.status().last_error.is_some()).await;
-    let status = client.state.status();
-    assert!(!status.connected && status.connects == 0 && status.since.is_some());
-    client.stop().await;
 }
