@@ -22,17 +22,17 @@ use super::delivery::Hurry;
 /// work. It is less than [`Hurry::LOOK`], so that no even pace looks like waiting twice.
 const FOLLOWS_AT_ONCE: Duration = Duration::from_millis(20);
 
-/// Commits hurried for one sender before one is held, to see whether it still waits: that costs a sender with a window of
-/// one about a tenth of its speed.
-const TRUSTED_ROUNDS: u8 = 64;
+/// How long commits are hurried for a sender before one is held, to see whether it still waits: that costs one that does a
+/// thirtieth of its speed.
+const TRUSTED: Duration = Duration::from_secs(2);
 
 /// What is known of a sender's window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Size {
     /// Set by configuration.
     Fixed(usize),
-    /// Seen at work; so many rounds ago it was silent for long enough to prove it.
-    Learned { size: usize, rounds: u8 },
+    /// Seen at work, when it was silent for long enough to prove it.
+    Learned { size: usize, proven: Instant },
     /// Not known, or the sender does not wait.
     Unknown,
 }
@@ -75,7 +75,7 @@ impl Window {
     /// A message that wants an acknowledgement came; whether its commit should hurry.
     pub fn published(&mut self, now: Instant) -> Hurry {
         if let (Some(emptied), Some(heard)) = (self.emptied.take(), self.heard) {
-            self.learn(emptied.duration_since(heard), now.duration_since(emptied));
+            self.learn(emptied, emptied.duration_since(heard), now.duration_since(emptied));
             self.outstanding = 0;
         }
         self.heard = Some(now);
@@ -85,14 +85,14 @@ impl Window {
         }
         self.unacknowledged += 1;
         self.outstanding = self.outstanding.max(self.unacknowledged);
-        self.hurry()
+        self.hurry(now)
     }
 
-    fn hurry(&self) -> Hurry {
+    fn hurry(&self, now: Instant) -> Hurry {
         match self.size {
             Size::Fixed(size) if self.unacknowledged >= size => Hurry::Now,
-            Size::Learned { size, rounds } if self.unacknowledged >= size => {
-                if rounds < TRUSTED_ROUNDS {
+            Size::Learned { size, proven } if self.unacknowledged >= size => {
+                if now.duration_since(proven) < TRUSTED {
                     Hurry::Now
                 } else {
                     Hurry::Soon
@@ -102,14 +102,14 @@ impl Window {
         }
     }
 
-    /// From a round that is over: the sender was silent before its acknowledgement, and then paused until it published again.
-    fn learn(&mut self, silence: Duration, pause: Duration) {
+    /// From a round that is over: the sender was silent before everything was acknowledged, and then paused until it published
+    /// again.
+    fn learn(&mut self, emptied: Instant, silence: Duration, pause: Duration) {
         self.size = match self.size {
             Size::Fixed(_) => return,
             _ if pause > FOLLOWS_AT_ONCE => Size::Unknown,
-            _ if silence >= Hurry::LOOK => Size::Learned { size: self.outstanding, rounds: 0 },
-            Size::Learned { size, rounds } if self.outstanding >= size => Size::Learned { size, rounds: rounds.saturating_add(1) },
-            // Acknowledged for others' sake: nothing is learned from that.
+            _ if silence >= Hurry::LOOK => Size::Learned { size: self.outstanding, proven: emptied },
+            // Hurried, or for others' sake: nothing is learned from that.
             known => known,
         };
     }
@@ -123,7 +123,7 @@ impl Window {
     pub fn released(&mut self, now: Instant) -> Hurry {
         self.heard = Some(now);
         self.asked = self.asked.saturating_sub(1);
-        if self.asked == 0 { self.hurry() } else { Hurry::No }
+        if self.asked == 0 { self.hurry(now) } else { Hurry::No }
     }
 
     /// The oldest `count` messages were acknowledged. A batch's may come one by one: what counts is the peak before.
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn a_sender_taken_for_waiting_by_mistake_is_found_out() {
         let mut play = Play::new(Window::learning());
-        play.window.size = Size::Learned { size: 2, rounds: 0 };
+        play.window.size = Size::Learned { size: 2, proven: play.now };
         play.paced_sender(Duration::from_millis(10), 20_000);
         assert!(play.commits < 350, "{} commits in 200 s", play.commits);
     }
@@ -264,7 +264,7 @@ mod tests {
     fn looking_whether_a_sender_still_waits_costs_it_little() {
         let mut play = Play::new(Window::learning());
         let took = play.waiting_sender(1, 1000);
-        assert!(took < INTERVAL + 1000 * (COMMIT + ROUND_TRIP) + Hurry::LOOK * 16, "{took:?}");
+        assert!(took < INTERVAL + 1000 * (COMMIT + ROUND_TRIP) + Hurry::LOOK * 5, "{took:?}");
     }
 
     #[test]
@@ -336,7 +336,7 @@ mod tests {
             window.acknowledged(1, now + INTERVAL);
         }
         window.published(now + INTERVAL + ROUND_TRIP);
-        assert_eq!(window.size, Size::Learned { size: 5, rounds: 0 });
+        assert_eq!(window.size, Size::Learned { size: 5, proven: now + INTERVAL });
     }
 
     #[test]

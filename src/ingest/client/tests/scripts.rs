@@ -231,7 +231,8 @@ async fn a_full_waiting_room_holds_the_broker_back_while_pings_go_on() {
             other => panic!("{other:?}"),
         }
     }
-    assert!(pings >= 5, "{pings}");
+    // Ten, where the machine has time; none, if they waited behind the messages.
+    assert!(pings >= 2, "{pings}");
     assert_eq!((client.pump.payloads().len(), client.state.status().connects), (20, 1));
     client.stop().await;
 }
