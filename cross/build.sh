@@ -72,7 +72,10 @@ cargo run --quiet --no-default-features --example pages -- "$built/pages"
 gzip --best --no-name --force "$built/pages/man1/"*.1
 
 command -v cargo-deb >/dev/null || cargo install --locked cargo-deb
-cargo deb --no-build --profile "$profile" "${target[@]}" "${variant[@]}" --output "$target_dir/debian/"
+# The profile dist strips the program itself.
+strip_it=()
+[ "$profile" = dist ] || strip_it=(--strip)
+cargo deb --no-build --profile "$profile" "${strip_it[@]}" "${target[@]}" "${variant[@]}" --output "$target_dir/debian/"
 package=$(ls -t "$target_dir/debian/"forebay_*_"$machine".deb | head -n 1)
 
 strip=$gnu-strip
