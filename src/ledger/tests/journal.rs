@@ -176,3 +176,20 @@ async fn rows_of_a_file_are_durable_with_how_far_the_file_has_come() {
     assert_eq!(books(&again), Books { accepted: 9, hot: 9, kept: 9, ..Books::default() });
     assert_eq!(decoded(&reader(&again), 0), (1..=9).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn the_wal_begins_anew_at_the_size_that_is_told() {
+    let (folder, ledger) = new();
+    let wal_bytes = || std::fs::metadata(folder.path().join("forebay.db-wal")).unwrap().len();
+    ledger.checkpoint_at(64 << 10);
+    for _ in 0..40 {
+        commit(&ledger, 10).await;
+    }
+    let small = wal_bytes();
+    assert!((32 << 10..128 << 10).contains(&small), "{small} bytes");
+    ledger.checkpoint_at(512 << 10);
+    for _ in 0..40 {
+        commit(&ledger, 10).await;
+    }
+    assert!(wal_bytes() > 2 * small, "{} bytes after {small}", wal_bytes());
+}

@@ -45,8 +45,8 @@ async fn a_crash_after_the_transaction_removes_the_sources() {
     assert_eq!(rig.books().delivered, CUTS * 20);
 }
 
-/// A ledger from before the merge meets its files, and as many sources as are left; `known` of the cuts were sealed then.
-async fn behind(known: u64, left: usize, delivered: bool) {
+/// Cuts to be merged, and the ledger as it was when `known` of them were sealed.
+async fn with_a_copy_of(known: u64) -> (Rig, Vec<u8>) {
     let rig = Rig::new();
     cuts(&rig, known).await;
     let (rig, copy) = copy_of_ledger(rig).await;
@@ -54,6 +54,12 @@ async fn behind(known: u64, left: usize, delivered: bool) {
         rig.commit(some(20, DAY + MICROS_PER_DAY - 10_000_000 + cut as i64 * 1000)).await;
         rig.flush().await;
     }
+    (rig, copy)
+}
+
+/// A ledger from before the merge meets its files, and as many sources as are left; `known` of the cuts were sealed then.
+async fn behind(known: u64, left: usize, delivered: bool) {
+    let (rig, copy) = with_a_copy_of(known).await;
     rig.clock.set(DAY + 3 * MICROS_PER_DAY);
     let old = rig.ledger.identity().instance;
     let (made, sources) = merged_files(&rig);
@@ -98,13 +104,7 @@ async fn a_ledger_older_than_the_merge_takes_the_merged_cut_for_its_sources() {
 #[tokio::test]
 async fn a_ledger_older_than_the_merge_takes_the_sources_where_all_are_left() {
     for known in [CUTS, 5] {
-        let rig = Rig::new();
-        cuts(&rig, known).await;
-        let (rig, copy) = copy_of_ledger(rig).await;
-        for cut in known..CUTS {
-            rig.commit(some(20, DAY + MICROS_PER_DAY - 10_000_000 + cut as i64 * 1000)).await;
-            rig.flush().await;
-        }
+        let (rig, copy) = with_a_copy_of(known).await;
         let (made, _) = merged_files(&rig);
         record(&rig, &made).await.unwrap();
         let rig = with_the_ledger_of(rig, &copy).await;
